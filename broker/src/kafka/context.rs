@@ -1,0 +1,112 @@
+//! What a handler may touch: the broker's parts, the session, and one place for names and for permission.
+
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::StrBytes;
+use parking_lot::Mutex;
+
+use super::topics::Topics;
+use crate::catalog::{Catalog, Operation, ResourceType};
+use crate::config::Config;
+use crate::coordinator::Coordinator;
+use crate::env::Clock;
+use crate::log::LogSet;
+use crate::net::ConnectionInfo;
+use crate::observe::Metrics;
+use crate::plugin::PluginHost;
+use crate::security::authorize::Authorizer;
+use crate::security::sasl::SaslExchange;
+use crate::types::Principal;
+
+/// The parts that every request shares.
+#[derive(Debug)]
+pub struct Services {
+    pub config: Config,
+    pub catalog: Arc<Catalog>,
+    pub logs: Arc<LogSet>,
+    pub topics: Topics,
+    pub coordinator: Arc<Coordinator>,
+    pub plugins: Arc<PluginHost>,
+    pub authorizer: Authorizer,
+    pub metrics: Arc<Metrics>,
+    pub clock: Clock,
+}
+
+/// One connection's state.
+#[derive(Debug)]
+pub struct Session {
+    pub info: ConnectionInfo,
+    /// The peer's address without its port, as ACL hosts name it.
+    pub host: String,
+    /// `None` until the connection has authenticated, where its listener wants that.
+    pub principal: ArcSwap<Option<Principal>>,
+    /// An exchange between SaslHandshake and its last SaslAuthenticate.
+    pub sasl: Mutex<Option<SaslExchange>>,
+}
+
+/// One request's surroundings.
+#[derive(Clone, Debug)]
+pub struct Context {
+    pub services: Arc<Services>,
+    pub session: Arc<Session>,
+    pub version: i16,
+    pub client_id: Option<StrBytes>,
+}
+
+impl Context {
+    /// Who is asking. Handlers run only after authentication (the dispatcher sees to it), SASL's own apart.
+    pub fn principal(&self) -> Principal {
+        self.session
+            .principal
+            .load()
+            .as_ref()
+            .clone()
+            .unwrap_or_else(Principal::anonymous)
+    }
+
+    /// May the session's principal do this? The one place where ACLs, super users and authorizer plugins decide.
+    /// `name` is the broker's name (after `topic_in` and its like); the cluster is named `kafka-cluster`.
+    pub fn authorize(&self, operation: Operation, resource_type: ResourceType, name: &str) -> bool {
+        self.authorize_each(operation, resource_type, &[name])[0]
+    }
+
+    /// As `authorize`, for several resources with one call of each authorizer plugin. One answer for each name.
+    pub fn authorize_each(
+        &self,
+        operation: Operation,
+        resource_type: ResourceType,
+        names: &[&str],
+    ) -> Vec<bool> {
+        let _ = (operation, resource_type, names);
+        todo!()
+    }
+
+    pub fn authorize_cluster(&self, operation: Operation) -> bool {
+        self.authorize(operation, ResourceType::Cluster, "kafka-cluster")
+    }
+
+    /// The broker's name of a topic that the client named: where a tenant's session maps it. Errs on an illegal name.
+    pub fn topic_in(&self, name: &str) -> Result<String, ResponseError> {
+        let _ = name;
+        todo!()
+    }
+    /// The client's name of a topic, `None` when it lies outside the session's namespace.
+    pub fn topic_out(&self, name: &str) -> Option<StrBytes> {
+        let _ = name;
+        todo!()
+    }
+    pub fn group_in(&self, name: &str) -> Result<String, ResponseError> {
+        let _ = name;
+        todo!()
+    }
+    pub fn group_out(&self, name: &str) -> Option<StrBytes> {
+        let _ = name;
+        todo!()
+    }
+    pub fn transactional_id_in(&self, name: &str) -> Result<String, ResponseError> {
+        let _ = name;
+        todo!()
+    }
+}
