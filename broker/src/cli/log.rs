@@ -1,0 +1,1 @@
+//! `tidegate log`: look at log files while no broker uses them. Reads only.
