@@ -38,6 +38,9 @@ impl SaslExchange {
         let _ = (mechanism, catalog);
         todo!()
     }
+    pub fn mechanism(&self) -> SaslMechanism {
+        todo!()
+    }
     /// CPU bound for PLAIN (key derivation): call it off the async threads for that mechanism.
     pub fn step(&mut self, message: &[u8]) -> SaslStep {
         let _ = message;
