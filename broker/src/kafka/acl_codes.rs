@@ -11,8 +11,6 @@ use crate::types::Principal;
 
 /// The name that stands for every resource of a type.
 pub const WILDCARD: &str = "*";
-/// The only name that the cluster has.
-pub const CLUSTER: &str = "kafka-cluster";
 
 /// In a filter, for a type, a pattern type, an operation or a permission: any.
 const ANY: i8 = 1;

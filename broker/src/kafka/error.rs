@@ -1,10 +1,11 @@
-//! From what happened to Kafka's code for it, in one place; and the bound on messages that go with codes.
+//! From a domain's outcome to Kafka's error code, in one place; and the bound on messages that go with codes.
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
 use crate::catalog::CatalogError;
 use crate::coordinator::GroupError;
+use crate::log::{AppendError, ReadError};
 
 /// The longest message that an answer carries, in bytes. Names from the request come back in messages; a string of an old
 /// version holds 32,767 bytes, and an answer that cannot be written would cost the client its connection.
@@ -20,13 +21,55 @@ pub fn message(text: impl Into<String>) -> Option<StrBytes> {
     Some(StrBytes::from_string(text))
 }
 
+/// The protocol's code for a refused append. Retriable codes are given only where the same bytes may succeed later.
+pub fn append_code(error: &AppendError) -> ResponseError {
+    match error {
+        AppendError::Corrupt(_) => ResponseError::CorruptMessage,
+        AppendError::Invalid(_) => ResponseError::InvalidRecord,
+        AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
+        AppendError::InvalidTimestamp(_) => ResponseError::InvalidTimestamp,
+        AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
+        AppendError::DuplicateSequence { .. } => ResponseError::DuplicateSequenceNumber,
+        AppendError::FencedEpoch { .. } => ResponseError::InvalidProducerEpoch,
+        AppendError::Storage(_) | AppendError::Stopped(_) => ResponseError::KafkaStorageError,
+        AppendError::Deleted => ResponseError::UnknownTopicOrPartition,
+    }
+}
+
+pub fn read_code(error: &ReadError) -> ResponseError {
+    match error {
+        ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
+        ReadError::Corrupt { .. } => ResponseError::CorruptMessage,
+        ReadError::Storage(_) => ResponseError::KafkaStorageError,
+        ReadError::Deleted => ResponseError::UnknownTopicOrPartition,
+    }
+}
+
+/// The protocol's name of an error code for metric labels; `None` for success.
+pub fn code_name(code: i16) -> Option<&'static str> {
+    use std::collections::BTreeMap;
+
+    use parking_lot::Mutex;
+
+    // The crate's names are not to be had as static strings: each is made once. Codes come from the broker alone, so the
+    // table cannot grow past the protocol's list.
+    static NAMES: Mutex<BTreeMap<i16, &'static str>> = Mutex::new(BTreeMap::new());
+    let error = ResponseError::try_from_code(code)?;
+    Some(
+        NAMES
+            .lock()
+            .entry(code)
+            .or_insert_with(|| Box::leak(error.to_string().into_boxed_str())),
+    )
+}
+
 /// The code of an outcome; 0 when there was no error.
 pub fn code_of<T>(outcome: &Result<T, ResponseError>) -> i16 {
     outcome.as_ref().err().map_or(0, ResponseError::code)
 }
 
 /// The code of a coordinator's refusal, one to one.
-pub fn group_error(error: &GroupError) -> ResponseError {
+pub fn group_code(error: &GroupError) -> ResponseError {
     match error {
         GroupError::Loading => ResponseError::CoordinatorLoadInProgress,
         GroupError::InvalidGroupId => ResponseError::InvalidGroupId,
@@ -49,7 +92,7 @@ pub fn group_error(error: &GroupError) -> ResponseError {
 }
 
 /// The code of a refusal by the catalog, where no API has a better one of its own.
-pub fn catalog_error(error: &CatalogError) -> ResponseError {
+pub fn catalog_code(error: &CatalogError) -> ResponseError {
     match error {
         CatalogError::Exists(_) => ResponseError::DuplicateResource,
         CatalogError::Missing(_) => ResponseError::ResourceNotFound,
@@ -82,7 +125,7 @@ mod tests {
             (GroupError::TooManyGroups, 44),
         ];
         for (error, code) in table {
-            assert_eq!(group_error(&error).code(), code, "{error}");
+            assert_eq!(group_code(&error).code(), code, "{error}");
         }
     }
 

@@ -40,10 +40,6 @@ const MAX_VARINT_BYTES: u32 = 5;
 /// Why a frame is not a request. Fit for the log and for the peer: it says nothing of the frame's contents.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DecodeError {
-    #[error("the frame of {0} bytes is too short for a request header")]
-    NoHeader(usize),
-    #[error("API key {key} is unknown")]
-    UnknownApi { key: i16 },
     #[error("byte {position} of the request announces {announced} {what}; {limit} are possible")]
     Announced {
         position: usize,
@@ -60,26 +56,14 @@ pub enum DecodeError {
 /// Takes the header off the front of a frame. What remains in `frame` is the request.
 ///
 /// # Errors
-/// `UnknownApi` when no header version is known for the key; otherwise when the bytes are no header.
-pub fn decode_header(frame: &mut Bytes) -> Result<(ApiKey, RequestHeader), DecodeError> {
+/// When the bytes are no header.
+pub fn decode_prefix(frame: &mut Bytes, header_version: i16) -> Result<RequestHeader, DecodeError> {
     let size = frame.len();
-    let mut start = frame.clone();
-    let key = start
-        .try_get_i16()
-        .map_err(|_| DecodeError::NoHeader(size))?;
-    let version = start
-        .try_get_i16()
-        .map_err(|_| DecodeError::NoHeader(size))?;
-    let api = ApiKey::try_from(key).map_err(|()| DecodeError::UnknownApi { key })?;
-    // Headers have no arrays; what they announce is taken from the frame as it is read, never reserved.
-    let header = RequestHeader::decode(frame, api.request_header_version(version));
-    match header {
-        Ok(header) => Ok((api, header)),
-        Err(error) => Err(DecodeError::Malformed {
-            position: size - frame.len(),
-            reason: error.to_string(),
-        }),
-    }
+    // Headers have no arrays: what they announce is taken from the frame as it is read, never reserved.
+    RequestHeader::decode(frame, header_version).map_err(|error| DecodeError::Malformed {
+        position: size - frame.len(),
+        reason: error.to_string(),
+    })
 }
 
 /// Decodes a whole request of a supported version.

@@ -14,7 +14,7 @@ use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 
 use crate::kafka::context::Context;
 use crate::kafka::error::message;
-use crate::kafka::permissions;
+use crate::kafka::resources;
 use crate::kafka::settings::{CHANGES, alterable_topic, refusal};
 use crate::kafka::topics::TopicError;
 
@@ -23,9 +23,9 @@ pub const VERSIONS: RangeInclusive<i16> = 0..=2;
 pub async fn handle(context: &Context, request: AlterConfigsRequest) -> AlterConfigsResponse {
     let key =
         |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
-    let twice = permissions::duplicates(request.resources.iter().map(key));
+    let twice = resources::duplicates(request.resources.iter().map(key));
     let mut responses = Vec::new();
-    for resource in permissions::distinct(request.resources, key) {
+    for resource in resources::distinct(request.resources, key) {
         let outcome = if twice.contains(&key(&resource)) {
             Err(refusal(
                 ResponseError::InvalidRequest,

@@ -17,7 +17,7 @@ use kafka_protocol::messages::{
 use crate::catalog::Operation;
 use crate::kafka::context::Context;
 use crate::kafka::error::message;
-use crate::kafka::permissions;
+use crate::kafka::resources;
 use crate::kafka::settings::{refusal, topic};
 use crate::kafka::topics::TopicError;
 
@@ -28,9 +28,9 @@ pub async fn handle(
     request: CreatePartitionsRequest,
 ) -> CreatePartitionsResponse {
     let names = request.topics.iter().map(|topic| topic.name.clone());
-    let twice = permissions::duplicates(names);
+    let twice = resources::duplicates(names);
     let mut results = Vec::new();
-    for topic in permissions::distinct(request.topics, |topic| topic.name.clone()) {
+    for topic in resources::distinct(request.topics, |topic| topic.name.clone()) {
         let outcome = if twice.contains(&topic.name) {
             Err(refusal(
                 ResponseError::InvalidRequest,

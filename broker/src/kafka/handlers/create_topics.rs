@@ -22,7 +22,7 @@ use crate::catalog::{Operation, ResourceType};
 use crate::config::TopicConfig;
 use crate::kafka::context::Context;
 use crate::kafka::error::message;
-use crate::kafka::permissions;
+use crate::kafka::resources;
 use crate::kafka::settings::{refusal, topic_settings};
 use crate::kafka::topics::{NewTopic, TopicError};
 
@@ -33,8 +33,8 @@ const DEFAULT: i32 = -1;
 
 pub async fn handle(context: &Context, request: CreateTopicsRequest) -> CreateTopicsResponse {
     let names = request.topics.iter().map(|topic| topic.name.clone());
-    let twice = permissions::duplicates(names);
-    let topics = permissions::distinct(request.topics, |topic| topic.name.clone());
+    let twice = resources::duplicates(names);
+    let topics = resources::distinct(request.topics, |topic| topic.name.clone());
     let names = names_to_create(context, &topics);
     let mut results = Vec::with_capacity(topics.len());
     for (topic, name) in topics.into_iter().zip(names) {
@@ -60,7 +60,7 @@ fn names_to_create(
         .map(|topic| context.topic_in(&topic.name))
         .collect();
     if !context.authorize_cluster(Operation::Create) {
-        permissions::authorize_topics(context, Operation::Create, &mut names);
+        resources::authorize_topics(context, Operation::Create, &mut names);
     }
     names
 }

@@ -16,7 +16,7 @@ use kafka_protocol::protocol::StrBytes;
 use crate::catalog::{Acl, Operation};
 use crate::kafka::acl_codes::{self, AclFilter};
 use crate::kafka::context::Context;
-use crate::kafka::error::{catalog_error, message};
+use crate::kafka::error::{catalog_code, message};
 use crate::kafka::settings::refusal;
 use crate::kafka::topics::TopicError;
 
@@ -63,9 +63,7 @@ async fn remove(context: &Context, filter: DeleteAclsFilter) -> Result<Removed, 
         on_disk.services.catalog.remove_acls(&meant)
     });
     let removed = match removed.await {
-        Ok(outcome) => {
-            outcome.map_err(|error| refusal(catalog_error(&error), error.to_string()))?
-        }
+        Ok(outcome) => outcome.map_err(|error| refusal(catalog_code(&error), error.to_string()))?,
         Err(_) => {
             return Err(refusal(
                 ResponseError::UnknownServerError,

@@ -11,14 +11,14 @@ use kafka_protocol::messages::{DeleteGroupsRequest, DeleteGroupsResponse, GroupI
 
 use crate::catalog::Operation;
 use crate::kafka::context::Context;
-use crate::kafka::error::{code_of, group_error};
-use crate::kafka::permissions;
+use crate::kafka::error::{code_of, group_code};
+use crate::kafka::resources;
 
 pub const VERSIONS: RangeInclusive<i16> = 0..=2;
 
 pub async fn handle(context: &Context, request: DeleteGroupsRequest) -> DeleteGroupsResponse {
     let mut results = Vec::new();
-    for id in permissions::distinct(request.groups_names, GroupId::clone) {
+    for id in resources::distinct(request.groups_names, GroupId::clone) {
         let outcome = delete(context, &id).await;
         results.push(
             DeletableGroupResult::default()
@@ -30,9 +30,9 @@ pub async fn handle(context: &Context, request: DeleteGroupsRequest) -> DeleteGr
 }
 
 async fn delete(context: &Context, id: &GroupId) -> Result<(), ResponseError> {
-    let group = permissions::group(context, Operation::Delete, id)?;
+    let group = resources::group(context, Operation::Delete, id)?;
     let outcome = context.services.coordinator.delete(&group).await;
-    outcome.map_err(|error| group_error(&error))
+    outcome.map_err(|error| group_code(&error))
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use uuid::Uuid;
 use crate::catalog::{Operation, ResourceType};
 use crate::kafka::context::Context;
 use crate::kafka::error::message;
-use crate::kafka::permissions;
+use crate::kafka::resources;
 use crate::kafka::settings::{refusal, topic};
 use crate::kafka::topics::{TopicError, TopicHandle};
 use crate::types::TopicId;
@@ -36,9 +36,9 @@ pub async fn handle(context: &Context, request: DeleteTopicsRequest) -> DeleteTo
             .collect()
     };
     let key = |topic: &DeleteTopicState| (topic.name.clone(), topic.topic_id);
-    let twice = permissions::duplicates(asked.iter().map(key));
+    let twice = resources::duplicates(asked.iter().map(key));
     let mut results = Vec::new();
-    for asked in permissions::distinct(asked, key) {
+    for asked in resources::distinct(asked, key) {
         let outcome = if twice.contains(&key(&asked)) {
             Err(refusal(
                 ResponseError::InvalidRequest,

@@ -13,9 +13,9 @@ use kafka_protocol::messages::{BrokerId, DescribeClusterRequest, DescribeCluster
 use kafka_protocol::protocol::StrBytes;
 
 use crate::catalog::{Operation, ResourceType};
-use crate::kafka::context::Context;
+use crate::kafka::context::{CLUSTER, Context};
 use crate::kafka::error::message;
-use crate::kafka::permissions;
+use crate::kafka::permission;
 
 pub const VERSIONS: RangeInclusive<i16> = 0..=2;
 
@@ -41,7 +41,7 @@ pub async fn handle(context: &Context, request: DescribeClusterRequest) -> Descr
     }
     let kind = ResourceType::Cluster;
     let operations = if context.authorize_cluster(Operation::Describe) {
-        permissions::authorized_operations(context, kind, "kafka-cluster")
+        permission::authorized_operations(context, kind, CLUSTER)
     } else {
         0
     };

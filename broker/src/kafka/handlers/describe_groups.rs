@@ -15,7 +15,7 @@ use crate::catalog::{Operation, ResourceType};
 use crate::coordinator::{GroupDescription, MemberDescription};
 use crate::kafka::context::Context;
 use crate::kafka::error::message;
-use crate::kafka::permissions;
+use crate::kafka::{permission, resources};
 
 pub const VERSIONS: RangeInclusive<i16> = 0..=6;
 
@@ -24,7 +24,7 @@ const NOT_FOUND_FROM: i16 = 6;
 pub async fn handle(context: &Context, request: DescribeGroupsRequest) -> DescribeGroupsResponse {
     let wants_operations = request.include_authorized_operations;
     let groups = request.groups.into_iter().map(|id| {
-        let group = match permissions::group(context, Operation::Describe, &id) {
+        let group = match resources::group(context, Operation::Describe, &id) {
             Ok(group) => group,
             Err(code) => {
                 return DescribedGroup::default()
@@ -40,7 +40,7 @@ pub async fn handle(context: &Context, request: DescribeGroupsRequest) -> Descri
             return described;
         }
         let kind = ResourceType::Group;
-        let operations = permissions::authorized_operations(context, kind, &group);
+        let operations = permission::authorized_operations(context, kind, &group);
         described.with_authorized_operations(operations)
     });
     DescribeGroupsResponse::default().with_groups(groups.collect())

@@ -14,7 +14,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::catalog::{Operation, ResourceType};
 use crate::kafka::context::Context;
-use crate::kafka::permissions;
+use crate::kafka::resources;
 
 pub const VERSIONS: RangeInclusive<i16> = 0..=6;
 
@@ -51,7 +51,7 @@ pub async fn handle(context: &Context, request: FindCoordinatorRequest) -> FindC
 
 fn check(context: &Context, key_type: i8, key: &str) -> Result<(), ResponseError> {
     match key_type {
-        GROUP => permissions::group(context, Operation::Describe, key).map(drop),
+        GROUP => resources::group(context, Operation::Describe, key).map(drop),
         TRANSACTION => {
             let id = context.transactional_id_in(key)?;
             let kind = ResourceType::TransactionalId;

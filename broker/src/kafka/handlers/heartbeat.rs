@@ -10,8 +10,8 @@ use kafka_protocol::messages::{HeartbeatRequest, HeartbeatResponse};
 
 use crate::catalog::Operation;
 use crate::kafka::context::Context;
-use crate::kafka::error::{code_of, group_error};
-use crate::kafka::permissions;
+use crate::kafka::error::{code_of, group_code};
+use crate::kafka::resources;
 
 pub const VERSIONS: RangeInclusive<i16> = 0..=4;
 
@@ -20,7 +20,7 @@ pub async fn handle(context: &Context, request: HeartbeatRequest) -> HeartbeatRe
 }
 
 fn beat(context: &Context, request: &HeartbeatRequest) -> Result<(), ResponseError> {
-    let group = permissions::group(context, Operation::Read, &request.group_id)?;
+    let group = resources::group(context, Operation::Read, &request.group_id)?;
     context
         .services
         .coordinator
@@ -30,5 +30,5 @@ fn beat(context: &Context, request: &HeartbeatRequest) -> Result<(), ResponseErr
             request.group_instance_id.as_deref(),
             request.generation_id,
         )
-        .map_err(|error| group_error(&error))
+        .map_err(|error| group_code(&error))
 }

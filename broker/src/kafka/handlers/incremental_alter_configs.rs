@@ -18,7 +18,7 @@ use kafka_protocol::messages::{IncrementalAlterConfigsRequest, IncrementalAlterC
 use crate::config::topic::TopicConfigEntry;
 use crate::kafka::context::Context;
 use crate::kafka::error::message;
-use crate::kafka::permissions;
+use crate::kafka::resources;
 use crate::kafka::settings::{CHANGES, alterable_topic, refusal};
 use crate::kafka::topics::TopicError;
 
@@ -38,9 +38,9 @@ pub async fn handle(
 ) -> IncrementalAlterConfigsResponse {
     let key =
         |resource: &AlterConfigsResource| (resource.resource_type, resource.resource_name.clone());
-    let twice = permissions::duplicates(request.resources.iter().map(key));
+    let twice = resources::duplicates(request.resources.iter().map(key));
     let mut responses = Vec::new();
-    for resource in permissions::distinct(request.resources, key) {
+    for resource in resources::distinct(request.resources, key) {
         let outcome = if twice.contains(&key(&resource)) {
             Err(refusal(
                 ResponseError::InvalidRequest,
@@ -74,7 +74,7 @@ fn changed(
     effective: &[TopicConfigEntry],
     changes: &[AlterableConfig],
 ) -> Result<BTreeMap<String, String>, TopicError> {
-    let twice = permissions::duplicates(changes.iter().map(|change| &change.name));
+    let twice = resources::duplicates(changes.iter().map(|change| &change.name));
     if let Some(key) = twice.into_iter().next() {
         return Err(invalid(key, "is changed more than once"));
     }

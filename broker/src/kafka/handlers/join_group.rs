@@ -17,8 +17,8 @@ use kafka_protocol::protocol::StrBytes;
 use crate::catalog::Operation;
 use crate::coordinator::{GroupError, JoinOutcome, JoinRequest};
 use crate::kafka::context::Context;
-use crate::kafka::error::group_error;
-use crate::kafka::permissions;
+use crate::kafka::error::group_code;
+use crate::kafka::resources;
 
 pub const VERSIONS: RangeInclusive<i16> = 0..=9;
 
@@ -36,7 +36,7 @@ const MAX_REASON: usize = 255;
 pub async fn handle(context: &Context, request: JoinGroupRequest) -> JoinGroupResponse {
     let version = context.version;
     let member_id = request.member_id.clone();
-    let group = match permissions::group(context, Operation::Read, &request.group_id) {
+    let group = match resources::group(context, Operation::Read, &request.group_id) {
         Ok(group) => group,
         Err(code) => return refused(version, code, member_id),
     };
@@ -46,7 +46,7 @@ pub async fn handle(context: &Context, request: JoinGroupRequest) -> JoinGroupRe
     match context.services.coordinator.join(join).await {
         Ok(outcome) => joined(version, outcome),
         Err(error) => {
-            let code = group_error(&error);
+            let code = group_code(&error);
             let member_id = match error {
                 GroupError::MemberIdRequired(assigned) => assigned.into(),
                 _ => member_id,

@@ -13,8 +13,8 @@ use kafka_protocol::messages::{LeaveGroupRequest, LeaveGroupResponse};
 
 use crate::catalog::Operation;
 use crate::kafka::context::Context;
-use crate::kafka::error::{code_of, group_error};
-use crate::kafka::permissions;
+use crate::kafka::error::{code_of, group_code};
+use crate::kafka::resources;
 
 pub const VERSIONS: RangeInclusive<i16> = 0..=5;
 
@@ -38,7 +38,7 @@ fn leave(
     group: &str,
     members: &[MemberIdentity],
 ) -> Result<Outcomes, ResponseError> {
-    let group = permissions::group(context, Operation::Read, group)?;
+    let group = resources::group(context, Operation::Read, group)?;
     let members: Vec<_> = members
         .iter()
         .map(|member| {
@@ -50,10 +50,10 @@ fn leave(
         .services
         .coordinator
         .leave(&group, &members)
-        .map_err(|error| group_error(&error))?;
+        .map_err(|error| group_code(&error))?;
     Ok(outcomes
         .into_iter()
-        .map(|outcome| outcome.map_err(|error| group_error(&error)))
+        .map(|outcome| outcome.map_err(|error| group_code(&error)))
         .collect())
 }
 

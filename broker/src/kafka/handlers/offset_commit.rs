@@ -19,20 +19,20 @@ use kafka_protocol::messages::{OffsetCommitRequest, OffsetCommitResponse};
 use crate::catalog::Operation;
 use crate::coordinator::{CommitRequest, GroupError, OffsetToCommit};
 use crate::kafka::context::Context;
-use crate::kafka::error::{code_of, group_error};
-use crate::kafka::permissions;
+use crate::kafka::error::{code_of, group_code};
+use crate::kafka::resources;
 
 pub const VERSIONS: RangeInclusive<i16> = 2..=9;
 
 const GROUP_NOT_FOUND_FROM: i16 = 9;
 
 pub async fn handle(context: &Context, request: OffsetCommitRequest) -> OffsetCommitResponse {
-    let group = match permissions::group(context, Operation::Read, &request.group_id) {
+    let group = match resources::group(context, Operation::Read, &request.group_id) {
         Ok(group) => group,
         Err(code) => return response(&request.topics, |_, _| Err(code)),
     };
     let names = request.topics.iter().map(|topic| topic.name.as_str());
-    let names = permissions::topics(context, Operation::Read, names);
+    let names = resources::topics(context, Operation::Read, names);
     let mut offsets = Vec::new();
     let mut response = response(&request.topics, |topic, partition| {
         let offset = judge(context, &names[topic], &request.topics[topic], partition)?;
@@ -116,7 +116,7 @@ fn commit_error(version: i16, error: &GroupError) -> ResponseError {
         GroupError::GroupIdNotFound if version < GROUP_NOT_FOUND_FROM => {
             ResponseError::IllegalGeneration
         }
-        error => group_error(error),
+        error => group_code(error),
     }
 }
 

@@ -20,8 +20,8 @@ use kafka_protocol::messages::{OffsetFetchRequest, OffsetFetchResponse, TopicNam
 use crate::catalog::Operation;
 use crate::coordinator::{CommittedOffset, GroupError};
 use crate::kafka::context::Context;
-use crate::kafka::error::{code_of, group_error};
-use crate::kafka::permissions;
+use crate::kafka::error::{code_of, group_code};
+use crate::kafka::resources;
 
 pub const VERSIONS: RangeInclusive<i16> = 1..=9;
 
@@ -61,7 +61,7 @@ pub async fn handle(context: &Context, request: OffsetFetchRequest) -> OffsetFet
 }
 
 fn fetch(context: &Context, group: &str, asked: Option<&Asked>) -> Outcome {
-    let group = permissions::group(context, Operation::Describe, group)?;
+    let group = resources::group(context, Operation::Describe, group)?;
     match asked {
         Some(asked) => some_topics(context, &group, asked),
         None => every_topic(context, &group),
@@ -70,7 +70,7 @@ fn fetch(context: &Context, group: &str, asked: Option<&Asked>) -> Outcome {
 
 fn some_topics(context: &Context, group: &str, asked: &Asked) -> Outcome {
     let names = asked.iter().map(|(name, _)| name.as_str());
-    let names = permissions::topics(context, Operation::Describe, names);
+    let names = resources::topics(context, Operation::Describe, names);
     let wanted: Vec<(String, i32)> = asked
         .iter()
         .zip(&names)
@@ -106,7 +106,7 @@ fn every_topic(context: &Context, group: &str) -> Outcome {
         }
     }
     let mut names: Vec<Result<String, ResponseError>> = by_topic.keys().cloned().map(Ok).collect();
-    permissions::authorize_topics(context, Operation::Describe, &mut names);
+    resources::authorize_topics(context, Operation::Describe, &mut names);
     let topics = names.into_iter().flatten().filter_map(|name| {
         let partitions = by_topic.remove(&name)?;
         let name = context.topic_out(&name)?;
@@ -128,7 +128,7 @@ fn committed(
         .fetch_offsets(group, partitions)
     {
         Err(GroupError::GroupIdNotFound) => Ok(Vec::new()),
-        outcome => outcome.map_err(|error| group_error(&error)),
+        outcome => outcome.map_err(|error| group_code(&error)),
     }
 }
 

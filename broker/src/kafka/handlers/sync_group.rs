@@ -12,8 +12,8 @@ use kafka_protocol::messages::{SyncGroupRequest, SyncGroupResponse};
 use crate::catalog::Operation;
 use crate::coordinator::{SyncOutcome, SyncRequest};
 use crate::kafka::context::Context;
-use crate::kafka::error::group_error;
-use crate::kafka::permissions;
+use crate::kafka::error::group_code;
+use crate::kafka::resources;
 
 pub const VERSIONS: RangeInclusive<i16> = 0..=5;
 
@@ -27,7 +27,7 @@ pub async fn handle(context: &Context, request: SyncGroupRequest) -> SyncGroupRe
 }
 
 async fn sync(context: &Context, request: SyncGroupRequest) -> Result<SyncOutcome, ResponseError> {
-    let group = permissions::group(context, Operation::Read, &request.group_id)?;
+    let group = resources::group(context, Operation::Read, &request.group_id)?;
     let names_protocol = request.protocol_type.is_some() && request.protocol_name.is_some();
     if context.version >= PROTOCOL_REQUIRED_FROM && !names_protocol {
         return Err(ResponseError::InconsistentGroupProtocol);
@@ -46,7 +46,7 @@ async fn sync(context: &Context, request: SyncGroupRequest) -> Result<SyncOutcom
             .collect(),
     };
     let outcome = context.services.coordinator.sync(sync).await;
-    outcome.map_err(|error| group_error(&error))
+    outcome.map_err(|error| group_code(&error))
 }
 
 fn synced(version: i16, outcome: SyncOutcome) -> SyncGroupResponse {

@@ -1,4 +1,5 @@
-//! Names from the wire to the broker's names, and whether the session may use them: the same few steps for every API.
+//! The groups and topics that a request names: from the client's names to the broker's, as far as the session may use them.
+//! The same few steps for every API.
 
 use std::collections::HashSet;
 use std::hash::Hash;
@@ -80,63 +81,9 @@ where
         .collect()
 }
 
-/// The operations that Kafka knows for each type of resource (KIP-430).
-pub fn operations_of(resource_type: ResourceType) -> &'static [Operation] {
-    match resource_type {
-        ResourceType::Topic => &[
-            Operation::Read,
-            Operation::Write,
-            Operation::Create,
-            Operation::Delete,
-            Operation::Alter,
-            Operation::Describe,
-            Operation::DescribeConfigs,
-            Operation::AlterConfigs,
-        ],
-        ResourceType::Group => &[Operation::Read, Operation::Delete, Operation::Describe],
-        ResourceType::Cluster => &[
-            Operation::Create,
-            Operation::Alter,
-            Operation::Describe,
-            Operation::ClusterAction,
-            Operation::DescribeConfigs,
-            Operation::AlterConfigs,
-            Operation::IdempotentWrite,
-        ],
-        ResourceType::TransactionalId => &[Operation::Write, Operation::Describe],
-    }
-}
-
-/// What the session may do with a resource, as responses carry it: one bit for each operation, numbered by its code.
-pub fn authorized_operations(context: &Context, resource_type: ResourceType, name: &str) -> i32 {
-    bits(operations_of(resource_type), |operation| {
-        context.authorize(operation, resource_type, name)
-    })
-}
-
-fn bits<'a>(
-    operations: impl IntoIterator<Item = &'a Operation>,
-    allowed: impl Fn(Operation) -> bool,
-) -> i32 {
-    operations
-        .into_iter()
-        .filter(|operation| allowed(**operation))
-        .fold(0, |bits, operation| bits | 1 << (*operation as i8))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn operations_are_bits_numbered_by_kafkas_codes() {
-        let all = |resource_type| bits(operations_of(resource_type), |_| true);
-        assert_eq!(all(ResourceType::Group), 0b1_0100_1000);
-        assert_eq!(all(ResourceType::Topic), 0b1101_1111_1000);
-        assert_eq!(all(ResourceType::Cluster), 0b1_1111_1010_0000);
-        let only_read = |operation| operation == Operation::Read;
-        assert_eq!(bits(operations_of(ResourceType::Group), only_read), 0b1000);
-    }
 
     #[test]
     fn duplicates_are_found_once_and_dropped_in_order() {
