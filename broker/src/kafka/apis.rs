@@ -114,6 +114,8 @@ first_error! {
     DeleteTopicsResponse: |r| first(r.responses.iter().map(|topic| topic.error_code));
     CreatePartitionsResponse: |r| first(r.results.iter().map(|topic| topic.error_code));
     DescribeConfigsResponse: |r| first(r.results.iter().map(|result| result.error_code));
+    AlterConfigsResponse: |r| first(r.responses.iter().map(|response| response.error_code));
+    DescribeLogDirsResponse: |r| r.error_code;
     IncrementalAlterConfigsResponse: |r| first(r.responses.iter().map(|response| response.error_code));
     DescribeClusterResponse: |r| r.error_code;
     FindCoordinatorResponse: |r| first([r.error_code].into_iter().chain(r.coordinators.iter().map(|c| c.error_code)));
@@ -181,6 +183,8 @@ apis! {
     CreateAcls(CreateAclsRequest) create_acls;
     DeleteAcls(DeleteAclsRequest) delete_acls;
     DescribeConfigs(DescribeConfigsRequest) describe_configs;
+    AlterConfigs(AlterConfigsRequest) alter_configs;
+    DescribeLogDirs(DescribeLogDirsRequest) describe_log_dirs;
     SaslAuthenticate(SaslAuthenticateRequest) sasl_authenticate, before_authentication;
     CreatePartitions(CreatePartitionsRequest) create_partitions;
     DeleteGroups(DeleteGroupsRequest) delete_groups;

@@ -1,5 +1,6 @@
 //! One file an API, named as the protocol names it. Each header is the contract: versions, behaviour, what is left out.
 
+pub mod alter_configs;
 pub mod api_versions;
 pub mod create_acls;
 pub mod create_partitions;
@@ -11,6 +12,7 @@ pub mod describe_acls;
 pub mod describe_cluster;
 pub mod describe_configs;
 pub mod describe_groups;
+pub mod describe_log_dirs;
 pub mod fetch;
 pub mod find_coordinator;
 pub mod heartbeat;
@@ -27,3 +29,6 @@ pub mod produce;
 pub mod sasl_authenticate;
 pub mod sasl_handshake;
 pub mod sync_group;
+
+#[cfg(test)]
+mod wire;
