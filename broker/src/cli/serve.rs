@@ -9,7 +9,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::CliError;
 use crate::broker::Broker;
-use crate::config::{Config, ListenerConfig, ListenerTls, Transport};
+use crate::config::{ClientAuth, Config, ListenerConfig, ListenerTls, Transport};
 use crate::net::dev_certificate;
 
 #[derive(Debug, Args)]
@@ -177,5 +177,11 @@ pub fn dev_listeners(data: &Path, addresses: &[(Transport, SocketAddr)]) -> Resu
 }
 
 fn dev_tls(data: &Path) -> Result<ListenerTls, CliError> {
-    dev_certificate::ensure(&data.join("certificates")).map_err(CliError::new)
+    let files = dev_certificate::server(&data.join("certificates"), &[]).map_err(CliError::new)?;
+    Ok(ListenerTls {
+        certificate_file: files.certificate_file,
+        key_file: files.key_file,
+        client_auth: ClientAuth::Requested,
+        client_ca_file: Some(files.ca_file),
+    })
 }
