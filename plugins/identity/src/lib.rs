@@ -1,6 +1,8 @@
 //! Changes nothing: what is left is the cost of the call itself.
 
-use tidegate_plugin::{Answer, Batch, CallError, Change, Config, Origin, Record, Reject, Transform};
+use tidegate_plugin::{
+    Answer, Batch, CallError, Change, Config, Origin, Record, Reject, Transform,
+};
 
 struct Identity;
 

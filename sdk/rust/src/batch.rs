@@ -260,7 +260,8 @@ impl Arena {
         }
     }
 
-    pub(crate) fn into_wire(self) -> RecordBatch {
+    #[doc(hidden)]
+    pub fn into_wire(self) -> RecordBatch {
         RecordBatch {
             data: self.data,
             lengths: self.lengths,

@@ -112,6 +112,9 @@ mod tests {
         );
         assert_eq!(config.only(&["size", "mode", "role."]), Ok(()));
         assert_eq!(config.choice("absent", &[("a", 1), ("b", 2)]), Ok(1));
-        assert_eq!(config.with_prefix("role.").collect::<Vec<_>>(), [("a", "1")]);
+        assert_eq!(
+            config.with_prefix("role.").collect::<Vec<_>>(),
+            [("a", "1")]
+        );
     }
 }

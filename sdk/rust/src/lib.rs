@@ -37,6 +37,8 @@ pub mod bindings;
 mod config;
 #[doc(hidden)]
 pub mod instance;
+#[cfg(feature = "json")]
+pub mod json;
 pub mod log;
 pub mod metrics;
 pub mod partitioner;

@@ -206,7 +206,10 @@ mod tests {
             panic!("a refusal stands above everything else");
         };
         assert_eq!(
-            rejects.iter().map(|reject| reject.index).collect::<Vec<_>>(),
+            rejects
+                .iter()
+                .map(|reject| reject.index)
+                .collect::<Vec<_>>(),
             [1, 3]
         );
     }
