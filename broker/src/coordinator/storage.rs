@@ -227,7 +227,8 @@ impl<'a> Replay<'a> {
                     for batch in &batches {
                         self.apply(batch, apply);
                     }
-                    from = batches.iter().map(end_of).fold(from + 1, Offset::max);
+                    let ends = batches.iter().map(|batch| batch.header.last_offset() + 1);
+                    from = ends.fold(from + 1, Offset::max);
                 }
                 Err(error) => {
                     self.report(from, &error);
@@ -244,7 +245,7 @@ impl<'a> Replay<'a> {
     fn batches(&self, from: Offset, max_bytes: usize) -> Result<Vec<Batch>, String> {
         let read = self.log.read(from, max_bytes, true);
         let read = read.map_err(|error| error.to_string())?;
-        let batches = batch::parse(read.bytes, usize::MAX).map_err(|error| error.to_string())?;
+        let batches = batch::split(read.bytes, usize::MAX).map_err(|error| error.to_string())?;
         match batches.is_empty() {
             true => Err("the log gave nothing".into()),
             false => Ok(batches),
@@ -281,10 +282,6 @@ impl<'a> Replay<'a> {
         self.damage
             .push(format!("{} at offset {offset}: {message}", self.log.id()));
     }
-}
-
-fn end_of(batch: &Batch) -> Offset {
-    batch.header.base_offset + i64::from(batch.header.last_offset_delta) + 1
 }
 
 #[cfg(test)]

@@ -1,4 +1,5 @@
 mod memory;
+mod real_log;
 
 use std::future::Future;
 use std::sync::Arc;
