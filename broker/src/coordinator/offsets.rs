@@ -97,7 +97,8 @@ impl GroupOffsets {
         }
     }
 
-    /// These offsets, whose last record is at `log_offset`, are durable since `durable_ms`; or never will be.
+    /// These offsets, whose last record is at `log_offset`, are durable and were committed at `committed_ms`; `None` says
+    /// that they could not be stored.
     pub fn finish(
         &mut self,
         offsets: Vec<OffsetToCommit>,
