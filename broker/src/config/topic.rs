@@ -1,7 +1,17 @@
 //! What a topic may set for itself, by Kafka's names: one table from which defaults, validation, DescribeConfigs and the
-//! documentation derive.
+//! documentation derive. A setting either has a field here, or is *kept*: Kafka's clients and tools set it, the broker
+//! checks and remembers it, and nothing depends on it yet; its documentation says so.
+
+mod table;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+
+pub use table::{TopicKind, TopicSetting, Unit, topic_settings};
+
+use super::error::nearest;
+use super::field::choices;
 
 /// What an acknowledgement and the high watermark follow (`tidegate.durability`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -13,12 +23,16 @@ pub enum Durability {
     Os,
 }
 
+choices!(Durability, Fsync: "fsync", Os: "os");
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TimestampType {
     #[default]
     CreateTime,
     LogAppendTime,
 }
+
+choices!(TimestampType, CreateTime: "CreateTime", LogAppendTime: "LogAppendTime");
 
 /// A topic's settings, resolved: the broker's defaults with the topic's own on top.
 #[derive(Clone, PartialEq, Debug)]
@@ -43,6 +57,8 @@ pub struct TopicConfig {
     pub transforms: Vec<String>,
     /// What becomes of records when a transform fails (`tidegate.transform.on-failure`).
     pub transform_failure: TransformFailure,
+    /// Kept settings that differ from their default, by name.
+    pub kept: BTreeMap<&'static str, String>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -55,6 +71,8 @@ pub enum TransformFailure {
     /// The batch's records are dropped; its offsets remain as a gap.
     Drop,
 }
+
+choices!(TransformFailure, Reject: "reject", Pass: "pass", Drop: "drop");
 
 /// One wrong topic setting: what was wrong, and what would be right.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -82,14 +100,69 @@ impl TopicConfig {
         defaults: &TopicConfig,
         overrides: &BTreeMap<String, String>,
     ) -> Result<TopicConfig, Vec<TopicConfigError>> {
-        let _ = (defaults, overrides);
-        todo!()
+        let mut resolved = defaults.clone();
+        let mut errors = Vec::new();
+        for (key, value) in overrides {
+            if let Err(message) = resolved.set(key, value) {
+                errors.push(TopicConfigError {
+                    key: key.clone(),
+                    message,
+                });
+            }
+        }
+        if let Some(error) = resolved.contradiction() {
+            errors.push(error);
+        }
+        if errors.is_empty() {
+            Ok(resolved)
+        } else {
+            Err(errors)
+        }
+    }
+
+    /// Sets one setting by Kafka's name, or says what was wrong with the name or the value.
+    pub(super) fn set(&mut self, key: &str, value: &str) -> Result<(), String> {
+        let Some(setting) = topic_settings().iter().find(|setting| setting.name == key) else {
+            let names = topic_settings().iter().map(|setting| setting.name);
+            // A client's key may be as long as a request; no name of the table is.
+            let near = (key.len() <= 128).then(|| nearest(key, names)).flatten();
+            return Err(match near {
+                Some(name) => format!("is unknown; did you mean {name}?"),
+                None => "is unknown".to_owned(),
+            });
+        };
+        setting.set(self, value.trim())
+    }
+
+    /// A setting that cannot be together with another.
+    pub(super) fn contradiction(&self) -> Option<TopicConfigError> {
+        let plugin = if self.partitioner.is_some() {
+            "tidegate.partitioner"
+        } else if !self.transforms.is_empty() {
+            "tidegate.transform"
+        } else {
+            return None;
+        };
+        self.cleanup_compact.then(|| TopicConfigError {
+            key: plugin.to_owned(),
+            message: "cannot be used on a compacted topic, where what is kept of a key depends on its partition and \
+                      its order; remove it, or set cleanup.policy=delete"
+                .to_owned(),
+        })
     }
 
     /// Every setting in the table with its effective value, in the table's order.
     pub fn entries(&self, overrides: &BTreeMap<String, String>) -> Vec<TopicConfigEntry> {
-        let _ = overrides;
-        todo!()
+        topic_settings()
+            .iter()
+            .map(|setting| TopicConfigEntry {
+                name: setting.name,
+                value: setting.value(self),
+                overridden: overrides.contains_key(setting.name),
+                type_code: setting.kind.type_code(),
+                documentation: setting.documentation,
+            })
+            .collect()
     }
 }
 
@@ -110,6 +183,7 @@ impl Default for TopicConfig {
             partitioner_failure_client_choice: false,
             transforms: Vec::new(),
             transform_failure: TransformFailure::Reject,
+            kept: BTreeMap::new(),
         }
     }
 }

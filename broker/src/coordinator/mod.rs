@@ -1,5 +1,8 @@
 //! Consumer groups: the classic protocol as a pure state machine, and the driver that gives it time and a log.
 
+pub mod group;
+pub mod record;
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -65,6 +68,8 @@ pub struct JoinRequest {
     pub protocols: Vec<(String, Bytes)>,
     /// Version 4 and newer: a new dynamic member is told its id and joins again (KIP-394).
     pub require_known_member_id: bool,
+    /// Version 9 and newer: the answer has a word for `skip_assignment` (KIP-814).
+    pub supports_skip_assignment: bool,
     pub reason: Option<String>,
 }
 

@@ -1,5 +1,7 @@
 //! Metrics, logs and health: what the broker says of itself.
 
+pub mod trace;
+
 use std::time::Duration;
 
 /// Every metric of the broker. Recording is wait-free or nearly so; exporting is bounded by the series budget.

@@ -1,0 +1,114 @@
+//! `[broker]`: who this broker is, where its data lies, and how much of it there may be.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Config;
+use super::setting::{Kind, Setting, setting};
+
+#[derive(Clone, Debug)]
+pub struct BrokerConfig {
+    /// Kafka's node id.
+    pub id: i32,
+    pub cluster_id: String,
+    pub data_dir: PathBuf,
+    pub auto_create_topics: bool,
+    pub default_partitions: i32,
+    pub max_topics: usize,
+    pub max_partitions_per_topic: i32,
+    /// The most bytes a Fetch response carries, whatever the client asks for.
+    pub fetch_max_bytes: u32,
+    /// How long a graceful stop may drain.
+    pub shutdown_deadline: Duration,
+}
+
+impl Default for BrokerConfig {
+    fn default() -> Self {
+        Self {
+            id: 0,
+            cluster_id: "tidegate".into(),
+            data_dir: "data".into(),
+            auto_create_topics: true,
+            default_partitions: 4,
+            max_topics: 20_000,
+            max_partitions_per_topic: 10_000,
+            fetch_max_bytes: 57_671_680,
+            shutdown_deadline: Duration::from_secs(10),
+        }
+    }
+}
+
+pub(super) const SETTINGS: &[Setting<Config>] = &[
+    setting!(
+        broker.id,
+        "id",
+        Kind::Count {
+            min: 0,
+            max: i32::MAX as u64
+        },
+        "The node id that clients see in Metadata. Change it only when another broker of the same clients has it."
+    ),
+    setting!(
+        broker.cluster_id,
+        "cluster-id",
+        Kind::Text,
+        "The cluster's name in Metadata. Clients and tools use it to notice that an address now leads to another cluster."
+    ),
+    setting!(
+        broker.data_dir,
+        "data-dir",
+        Kind::Path,
+        "The folder of the logs, the catalog and the plugins; it is created when missing. One broker at a time may use it."
+    ),
+    setting!(
+        broker.auto_create_topics,
+        "auto-create-topics",
+        Kind::Switch,
+        "Create a topic when a client that is allowed to asks for it by name. Off, a mistyped name is an error instead of a new topic."
+    ),
+    setting!(
+        broker.default_partitions,
+        "default-partitions",
+        Kind::Count {
+            min: 1,
+            max: 100_000
+        },
+        "Partitions of a topic that is created without a count. More let more consumers share the work; each costs open files and memory."
+    ),
+    setting!(
+        broker.max_topics,
+        "max-topics",
+        Kind::Count {
+            min: 1,
+            max: 1_000_000
+        },
+        "Topics at most; creating another is refused. Bounds the memory that clients who create topics can take."
+    ),
+    setting!(
+        broker.max_partitions_per_topic,
+        "max-partitions-per-topic",
+        Kind::Count {
+            min: 1,
+            max: 100_000
+        },
+        "Partitions of one topic at most; creating more is refused."
+    ),
+    setting!(
+        broker.fetch_max_bytes,
+        "fetch-max-bytes",
+        Kind::Size {
+            min: 1024,
+            max: 1 << 30
+        },
+        "The most bytes of records that one Fetch response carries, whatever the client asks for. Larger answers cost memory for each reader that is behind."
+    ),
+    setting!(
+        broker.shutdown_deadline,
+        "shutdown-deadline",
+        Kind::Duration {
+            min: 0,
+            max: 600_000
+        },
+        "How long a graceful stop lets started requests finish. What is left then is closed; nothing that was acknowledged is lost."
+    ),
+];

@@ -1,0 +1,105 @@
+//! `[groups]`: consumer groups and their offsets.
+
+use std::time::Duration;
+
+use super::Config;
+use super::setting::{Kind, Setting, setting};
+
+#[derive(Clone, Debug)]
+pub struct GroupConfig {
+    pub offsets_partitions: i32,
+    pub initial_rebalance_delay: Duration,
+    pub min_session_timeout: Duration,
+    pub max_session_timeout: Duration,
+    pub max_groups: usize,
+    pub max_members: usize,
+    pub max_metadata_bytes: usize,
+    pub offsets_retention: Duration,
+}
+
+impl Default for GroupConfig {
+    fn default() -> Self {
+        Self {
+            offsets_partitions: 8,
+            initial_rebalance_delay: Duration::from_millis(500),
+            min_session_timeout: Duration::from_secs(1),
+            max_session_timeout: Duration::from_secs(1800),
+            max_groups: 50_000,
+            max_members: 5_000,
+            max_metadata_bytes: 4096,
+            offsets_retention: Duration::from_secs(7 * 24 * 3600),
+        }
+    }
+}
+
+pub(super) const SETTINGS: &[Setting<Config>] = &[
+    setting!(
+        groups.offsets_partitions,
+        "offsets-partitions",
+        Kind::Count { min: 1, max: 1_000 },
+        "Partitions of __consumer_offsets. Read when the topic is created, at the first start; a later change has no effect."
+    ),
+    setting!(
+        groups.initial_rebalance_delay,
+        "initial-rebalance-delay",
+        Kind::Duration {
+            min: 0,
+            max: 60_000
+        },
+        "How long an empty group waits for more members before its first assignment. Longer spares rebalances when many start together; shorter starts a single consumer sooner."
+    ),
+    setting!(
+        groups.min_session_timeout,
+        "min-session-timeout",
+        Kind::Duration {
+            min: 1,
+            max: 86_400_000
+        },
+        "The shortest session timeout that a member may ask for. Short ones find dead members sooner and cost heartbeats."
+    ),
+    setting!(
+        groups.max_session_timeout,
+        "max-session-timeout",
+        Kind::Duration {
+            min: 1,
+            max: 86_400_000
+        },
+        "The longest session timeout that a member may ask for: a dead member's partitions stand still this long."
+    ),
+    setting!(
+        groups.max_groups,
+        "max-groups",
+        Kind::Count {
+            min: 1,
+            max: 10_000_000
+        },
+        "Groups at most; joining another is refused."
+    ),
+    setting!(
+        groups.max_members,
+        "max-members",
+        Kind::Count {
+            min: 1,
+            max: 1_000_000
+        },
+        "Members of one group at most; the next one is refused with GROUP_MAX_SIZE_REACHED."
+    ),
+    setting!(
+        groups.max_metadata_bytes,
+        "max-metadata-bytes",
+        Kind::Size {
+            min: 0,
+            max: 1 << 20
+        },
+        "The longest text that a client may commit with an offset."
+    ),
+    setting!(
+        groups.offsets_retention,
+        "offsets-retention",
+        Kind::Duration {
+            min: 60_000,
+            max: 315_360_000_000
+        },
+        "How long an empty group's offsets are kept. A consumer that returns later starts where auto.offset.reset says."
+    ),
+];

@@ -1,0 +1,87 @@
+//! `[log]`: how records reach the disk and how long what is derived from them is kept.
+
+use std::time::Duration;
+
+use super::Config;
+use super::setting::{Kind, Setting, setting};
+
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    /// Threads that sync; partitions hash to them.
+    pub flush_lanes: usize,
+    /// The longest an appended batch waits for its sync when nobody waits for it.
+    pub flush_max_delay: Duration,
+    /// Bytes of retired segment files that are kept to be written again.
+    pub recycle_bytes: u64,
+    pub retention_check_interval: Duration,
+    /// Producers remembered for a partition at most (the oldest is forgotten).
+    pub max_producers_per_partition: usize,
+    pub producer_expiry: Duration,
+}
+
+impl Default for LogConfig {
+    fn default() -> Self {
+        Self {
+            flush_lanes: 2,
+            flush_max_delay: Duration::from_millis(5),
+            recycle_bytes: 1 << 30,
+            retention_check_interval: Duration::from_secs(60),
+            max_producers_per_partition: 10_000,
+            producer_expiry: Duration::from_secs(24 * 3600),
+        }
+    }
+}
+
+pub(super) const SETTINGS: &[Setting<Config>] = &[
+    setting!(
+        log.flush_lanes,
+        "flush-lanes",
+        Kind::Count { min: 1, max: 64 },
+        "Threads that sync; partitions hash to them. More help only when the disk syncs several files at once faster than one after the other."
+    ),
+    setting!(
+        log.flush_max_delay,
+        "flush-max-delay",
+        Kind::Duration {
+            min: 0,
+            max: 60_000
+        },
+        "The longest an appended batch waits for its sync when nobody waits for it (acks=1). Longer means fewer syncs, and consumers of synced topics see records later."
+    ),
+    setting!(
+        log.recycle_bytes,
+        "recycle-bytes",
+        Kind::Size {
+            min: 0,
+            max: 1 << 44
+        },
+        "Bytes of retired segment files that are kept to be written again. Writing to a used file costs a third of writing to a new one; the price is this much disk."
+    ),
+    setting!(
+        log.retention_check_interval,
+        "retention-check-interval",
+        Kind::Duration {
+            min: 100,
+            max: 86_400_000
+        },
+        "How often retention by time and size is applied. Records may outlive their retention by this much."
+    ),
+    setting!(
+        log.max_producers_per_partition,
+        "max-producers-per-partition",
+        Kind::Count {
+            min: 1,
+            max: 1_000_000
+        },
+        "Idempotent producers remembered for a partition at most; the one that was idle longest is forgotten. Each takes about 200 bytes."
+    ),
+    setting!(
+        log.producer_expiry,
+        "producer-expiry",
+        Kind::Duration {
+            min: 1_000,
+            max: 2_592_000_000
+        },
+        "An idempotent producer that was idle for this long is forgotten; a retry that comes even later is written again."
+    ),
+];
