@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -20,6 +22,9 @@ pub(crate) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// An idle QUIC connection is kept open by a ping this often, so that long polls survive NAT bindings.
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(10);
+
+/// A name's next address is tried so long after the one before: a port that nothing listens on does not answer over UDP.
+const ADDRESS_STAGGER: Duration = Duration::from_millis(100);
 
 /// Dials brokers; keeps one QUIC connection for each, on which every logical connection is a stream.
 pub(crate) struct Dialer {
@@ -164,16 +169,24 @@ impl Dialer {
         let addresses = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port))
             .await
             .map_err(|error| self.io_error(endpoint, &error))?;
+        let mut attempts = FuturesUnordered::new();
+        for (index, address) in addresses.enumerate() {
+            let name = &name;
+            attempts.push(async move {
+                tokio::time::sleep(ADDRESS_STAGGER * index as u32).await;
+                let connecting = self
+                    .quic_socket(address, endpoint)?
+                    .connect_with(config.clone(), address, name)
+                    .map_err(|error| self.connect_error(endpoint, error.to_string()))?;
+                let connected = connecting.await;
+                connected.map_err(|error| self.connect_error(endpoint, error.to_string()))
+            });
+        }
         let mut last = self.connect_error(endpoint, "the name has no address".into());
-        for address in addresses {
-            let socket = self.quic_socket(address, endpoint)?;
-            let connecting = socket.connect_with(config.clone(), address, &name);
-            match connecting {
-                Ok(connecting) => match connecting.await {
-                    Ok(connection) => return Ok(connection),
-                    Err(error) => last = self.connect_error(endpoint, error.to_string()),
-                },
-                Err(error) => last = self.connect_error(endpoint, error.to_string()),
+        while let Some(attempt) = attempts.next().await {
+            match attempt {
+                Ok(connection) => return Ok(connection),
+                Err(error) => last = error,
             }
         }
         Err(last)
