@@ -2,7 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
@@ -29,6 +30,8 @@ const FETCH_VERSION: i16 = 12;
 const LIST_OFFSETS_VERSION: i16 = 7;
 const CREATE_TOPICS_VERSION: i16 = 7;
 const INIT_PRODUCER_ID_VERSION: i16 = 4;
+
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 
 /// A blocking client without memory: no metadata, no retries.
 #[derive(Debug)]
@@ -291,16 +294,23 @@ impl RawClient {
         Ok(answer.offset)
     }
 
-    /// A producer id with its epoch, for an idempotent producer.
+    /// A producer id with its epoch, for an idempotent producer. A broker that says that it is still loading is asked
+    /// again, as every client does.
     ///
     /// # Errors
     /// When the broker answers with an error.
     pub fn init_producer_id(&mut self) -> Result<(i64, i16)> {
         let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
             .with_transaction_timeout_ms(60_000)
             .with_producer_id((-1).into())
             .with_producer_epoch(-1);
-        let response = self.request(INIT_PRODUCER_ID_VERSION, &request)?;
+        let deadline = Instant::now() + ANSWER_LIMIT;
+        let mut response = self.request(INIT_PRODUCER_ID_VERSION, &request)?;
+        while response.error_code == COORDINATOR_LOAD_IN_PROGRESS && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+            response = self.request(INIT_PRODUCER_ID_VERSION, &request)?;
+        }
         ensure!(
             response.error_code == 0,
             "init producer id: error {}",
