@@ -14,8 +14,9 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, ProduceRequest,
-    RequestHeader, ResponseHeader, TopicName,
+    ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, FetchRequest,
+    InitProducerIdRequest, ListOffsetsRequest, ProduceRequest, RequestHeader, ResponseHeader,
+    TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
@@ -241,20 +242,7 @@ impl RawClient {
         offset: i64,
         max_wait: Duration,
     ) -> Result<PartitionData> {
-        let wanted = FetchPartition::default()
-            .with_partition(partition)
-            .with_fetch_offset(offset)
-            .with_partition_max_bytes(8 << 20);
-        let topic = FetchTopic::default()
-            .with_topic(topic_name(topic))
-            .with_partitions(vec![wanted]);
-        let request = FetchRequest::default()
-            .with_replica_id((-1).into())
-            .with_max_wait_ms(max_wait.as_millis() as i32)
-            .with_min_bytes(1)
-            .with_max_bytes(32 << 20)
-            .with_session_epoch(-1)
-            .with_topics(vec![topic]);
+        let request = fetch_request(topic, partition, offset, max_wait);
         let response = self.request(FETCH_VERSION, &request)?;
         ensure!(
             response.error_code == 0,
@@ -265,6 +253,29 @@ impl RawClient {
             let topic = response.responses.into_iter().next()?;
             topic.partitions.into_iter().next()
         })
+    }
+
+    /// Asks for one partition from `offset` on, without reading the answer.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn send_fetch(&mut self, topic: &str, partition: i32, offset: i64) -> Result<i32> {
+        let request = fetch_request(topic, partition, offset, Duration::ZERO);
+        self.send(FETCH_VERSION, &request)
+    }
+
+    /// Asks which APIs there are: the one question that is always allowed.
+    ///
+    /// # Errors
+    /// When the connection breaks or the broker answers with an error.
+    pub fn api_versions(&mut self) -> Result<ApiVersionsResponse> {
+        let response = self.request(0, &ApiVersionsRequest::default())?;
+        ensure!(
+            response.error_code == 0,
+            "ApiVersions: error {}",
+            response.error_code
+        );
+        Ok(response)
     }
 
     /// The offset that `timestamp` asks for: −1 the end, −2 the start, else the first record at or after it.
@@ -349,6 +360,23 @@ fn produce_request(topic: &str, partition: i32, acks: i16, batch: Bytes) -> Prod
         .with_acks(acks)
         .with_timeout_ms(30_000)
         .with_topic_data(vec![topic])
+}
+
+fn fetch_request(topic: &str, partition: i32, offset: i64, max_wait: Duration) -> FetchRequest {
+    let wanted = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(8 << 20);
+    let topic = FetchTopic::default()
+        .with_topic(topic_name(topic))
+        .with_partitions(vec![wanted]);
+    FetchRequest::default()
+        .with_replica_id((-1).into())
+        .with_max_wait_ms(max_wait.as_millis() as i32)
+        .with_min_bytes(1)
+        .with_max_bytes(32 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic])
 }
 
 fn one_partition<T, P>(response: T, take: impl FnOnce(T) -> Option<P>) -> Result<P> {
