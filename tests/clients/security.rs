@@ -142,7 +142,7 @@ fn a_wrong_password_is_an_authentication_error_in_java() {
         return;
     };
     let broker = broker_with_user();
-    command.arg("codecs");
+    command.arg("admin");
     as_alice(&mut command, &broker, "SCRAM-SHA-256", "not-her-secret");
     let limit = SCRIPT_LIMIT.min(Duration::from_secs(60));
     let error = suite::run(&mut command, limit).expect_err("a wrong password is refused");
