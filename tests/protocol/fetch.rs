@@ -15,7 +15,6 @@ fn request(offset: i64, max_wait_ms: i32, min_bytes: i32, max_bytes: i32) -> Fet
         .with_topic(TopicName(StrBytes::from_static_str("orders")))
         .with_partitions(vec![partition]);
     FetchRequest::default()
-        .with_replica_id((-1).into())
         .with_max_wait_ms(max_wait_ms)
         .with_min_bytes(min_bytes)
         .with_max_bytes(max_bytes)
@@ -156,11 +155,7 @@ fn a_topic_is_fetched_by_its_id_from_version_13() {
     });
     let id = topic.expect("listed").topic_id;
     for version in 13..=17 {
-        let mut wanted = request(0, 0, 1, 1 << 20)
-            .with_replica_id(kafka_protocol::messages::BrokerId::default());
-        if version < 15 {
-            wanted.replica_id = (-1).into();
-        }
+        let mut wanted = request(0, 0, 1, 1 << 20);
         wanted.topics[0].topic = TopicName::default();
         wanted.topics[0].topic_id = id;
         let response = client.request(version, &wanted).expect("an answer");
