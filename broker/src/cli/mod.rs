@@ -5,11 +5,14 @@ use clap::{Parser, Subcommand};
 
 pub mod acl;
 pub mod admin_client;
+pub mod client;
 pub mod config;
 pub mod consume;
+mod datetime;
 pub mod demo;
 pub mod group;
 pub mod log;
+pub mod output;
 pub mod plugin;
 pub mod produce;
 pub mod serve;

@@ -7,7 +7,7 @@
 //! # async fn main() -> tidegate_client::Result<()> {
 //! let client = Client::builder()
 //!     .bootstrap("quic://localhost:9094")
-//!     .tls(TlsOptions::new().ca_file("data/tls/ca.pem"))
+//!     .tls(TlsOptions::new().ca_file("data/certificates/ca.pem"))
 //!     .connect()
 //!     .await?;
 //!

@@ -1,6 +1,8 @@
 //! What becomes of a record that was handed over.
 
 use std::collections::BTreeMap;
+use std::future::{Future, IntoFuture};
+use std::pin::Pin;
 use std::sync::{Arc, OnceLock};
 
 use tokio::sync::Notify;
@@ -97,6 +99,16 @@ impl Delivery {
             }),
             Err(failure) => Err(failure.of_record(self.index)),
         }
+    }
+}
+
+impl IntoFuture for Delivery {
+    type Output = Result<RecordMetadata>;
+    type IntoFuture = Pin<Box<dyn Future<Output = Self::Output> + Send>>;
+
+    /// As [`wait`](Self::wait).
+    fn into_future(self) -> Self::IntoFuture {
+        Box::pin(self.wait())
     }
 }
 
