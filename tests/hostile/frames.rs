@@ -105,7 +105,7 @@ fn a_version_that_does_not_exist() {
     let mut victim = Victim::start();
     // A client that is newer than the broker asks in its own version and is answered in version 0 (KIP-35).
     let request = ApiVersionsRequest::default();
-    let mut frame = encode(7, 0, &request)
+    let mut frame = encode(7, 3, &request)
         .expect("the request can be encoded")
         .to_vec();
     frame[6..8].copy_from_slice(&99_i16.to_be_bytes());

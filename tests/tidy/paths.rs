@@ -104,7 +104,6 @@ impl Collector {
                     self.note_use(item, prefix);
                 }
             }
-            _ => {}
         }
     }
 
