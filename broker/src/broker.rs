@@ -1,1 +1,191 @@
-//! The composition root: configuration in, a running broker out.
+//! The composition root: configuration in, a running broker out. It alone knows every part, the order in which they start
+//! (truth first, doors last) and the order in which they stop (doors first, truth last).
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::task::JoinHandle;
+
+use crate::admin::{AdminServer, AdminState};
+use crate::catalog::Catalog;
+use crate::config::{Config, Transport};
+use crate::coordinator::Coordinator;
+use crate::env::Clock;
+use crate::kafka::context::Services;
+use crate::kafka::dispatch::KafkaService;
+use crate::kafka::topics::{Topics, TopicsParts};
+use crate::log::LogSet;
+use crate::net::Listeners;
+use crate::observe::Metrics;
+use crate::observe::health::Health;
+use crate::plugin::PluginHost;
+use crate::security::authorize::Authorizer;
+use crate::security::certificate::PrincipalRules;
+
+/// Why a broker did not start: which part, and what was wrong.
+#[derive(Debug, thiserror::Error)]
+#[error("{part}: {message}")]
+pub struct StartError {
+    pub part: &'static str,
+    pub message: String,
+}
+
+fn failed<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> StartError {
+    move |error| StartError { part, message: error.to_string() }
+}
+
+/// A running broker.
+#[derive(Debug)]
+pub struct Broker {
+    services: Arc<Services>,
+    health: Arc<Health>,
+    listeners: Listeners,
+    admin: Option<AdminServer>,
+    background: Vec<JoinHandle<()>>,
+}
+
+impl Broker {
+    /// Recovers what is on disk, then opens the listeners: from its return every address answers.
+    pub async fn start(config: Config) -> Result<Self, StartError> {
+        let metrics = Arc::new(Metrics::new(config.observe.max_series));
+        let health = Arc::new(Health::default());
+        let services = {
+            let (config, metrics) = (config.clone(), metrics.clone());
+            let recovery = tokio::task::spawn_blocking(move || recover(config, metrics));
+            Arc::new(recovery.await.map_err(failed("recovery"))??)
+        };
+        metrics.set_collector(gauges(&services));
+        let rules =
+            PrincipalRules::parse(&config.security.principal_rules).map_err(failed("security.principal-rules"))?;
+        let service = Arc::new(KafkaService { services: services.clone() });
+        let listeners = Listeners::start(&config.listeners, config.net.clone(), rules, service, metrics.clone())
+            .await
+            .map_err(failed("listeners"))?;
+        let admin = match config.admin.bind {
+            Some(_) => {
+                let state = admin_state(&services, &health, &listeners);
+                Some(crate::admin::start(&config.admin, state).await.map_err(failed("admin"))?)
+            }
+            None => None,
+        };
+        let timers = tokio::spawn(services.coordinator.clone().run_timers());
+        let retention = tokio::spawn(enforce_retention(services.clone()));
+        health.set_ready();
+        Ok(Self { services, health, listeners, admin, background: vec![timers, retention] })
+    }
+
+    /// Name, transport and bound address of each listener.
+    pub fn addresses(&self) -> Vec<(String, Transport, SocketAddr)> {
+        self.listeners.addresses()
+    }
+
+    pub fn admin_address(&self) -> Option<SocketAddr> {
+        self.admin.as_ref().map(AdminServer::address)
+    }
+
+    pub fn services(&self) -> &Arc<Services> {
+        &self.services
+    }
+
+    /// Reads the listeners' certificate files again. Connections that are up keep the ones they have.
+    pub fn reload_certificates(&self) -> Result<(), String> {
+        self.listeners.reload_certificates()
+    }
+
+    /// Stops accepting, lets started requests finish until the deadline, then syncs and closes the logs.
+    pub async fn shutdown(self) {
+        self.health.set_draining();
+        self.listeners.shutdown(self.services.config.broker.shutdown_deadline).await;
+        if let Some(admin) = self.admin {
+            admin.shutdown().await;
+        }
+        self.background.iter().for_each(JoinHandle::abort);
+        let logs = self.services.logs.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || logs.shutdown()).await {
+            tracing::error!(%error, "the logs were not closed cleanly; the next start will verify their ends");
+        }
+    }
+}
+
+/// Opens everything that is on disk. Blocking.
+fn recover(config: Config, metrics: Arc<Metrics>) -> Result<Services, StartError> {
+    let clock = Clock::system();
+    let data = &config.broker.data_dir;
+    create_dir(data)?;
+    let catalog = Catalog::open(data).map_err(failed("catalog"))?;
+    let logs = LogSet::open(&data.join("log"), config.log.clone(), clock.clone()).map_err(failed("log"))?;
+    let observer = metrics.clone();
+    logs.on_flush(Arc::new(move |elapsed: Duration, bytes: u64| observer.flushed(elapsed, bytes)));
+    let plugins = PluginHost::open(
+        &data.join("plugins"),
+        config.plugins.clone(),
+        catalog.clone(),
+        metrics.clone(),
+        clock.clone(),
+    )
+    .map_err(failed("plugins"))?;
+    preload_plugins(&config, &plugins)?;
+    check_authorizers(&config, &plugins)?;
+    let coordinator = Coordinator::open(config.groups.clone(), catalog.clone(), logs.clone(), clock.clone())
+        .map_err(failed("groups"))?;
+    let topics = Topics::open(TopicsParts {
+        catalog: catalog.clone(),
+        logs: logs.clone(),
+        plugins: plugins.clone(),
+        defaults: config.topic_defaults.clone(),
+        limits: config.broker.clone(),
+        clock: clock.clone(),
+    })
+    .map_err(failed("topics"))?;
+    let authorizer = Authorizer::new(&config.security, catalog.clone()).map_err(failed("security"))?;
+    Ok(Services { config, catalog, logs, topics, coordinator, plugins, authorizer, metrics, clock })
+}
+
+fn create_dir(data: &Path) -> Result<(), StartError> {
+    std::fs::create_dir_all(data).map_err(|error| StartError {
+        part: "broker.data-dir",
+        message: format!("{} cannot be created: {error}", data.display()),
+    })
+}
+
+/// Deploys the configured plugins that are not deployed yet: what an operator deployed since is left alone.
+fn preload_plugins(config: &Config, plugins: &PluginHost) -> Result<(), StartError> {
+    for (name, preload) in &config.plugins.preload {
+        if plugins.world(name).is_some() {
+            continue;
+        }
+        let component = std::fs::read(&preload.file).map_err(|error| StartError {
+            part: "plugins.preload",
+            message: format!("{name}: {} cannot be read: {error}", preload.file.display()),
+        })?;
+        plugins.deploy(name, &component, preload.config.clone()).map_err(failed("plugins.preload"))?;
+    }
+    Ok(())
+}
+
+/// A missing authorizer would deny everything without saying so: better not to start.
+fn check_authorizers(config: &Config, plugins: &PluginHost) -> Result<(), StartError> {
+    for name in &config.security.authorizers {
+        let message = match plugins.world(name) {
+            Some(world) if world == "authorizer" => continue,
+            Some(world) => format!("{name} is a {world}, not an authorizer"),
+            None => format!("{name} is not deployed; name its file under [plugins.preload.{name}]"),
+        };
+        return Err(StartError { part: "security.authorizers", message });
+    }
+    Ok(())
+}
+
+async fn enforce_retention(services: Arc<Services>) {
+    let mut interval = tokio::time::interval(services.config.log.retention_check_interval);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let logs = services.logs.clone();
+        if let Err(error) = tokio::task::spawn_blocking(move || logs.enforce_retention()).await {
+            tracing::error!(%error, "retention was interrupted");
+        }
+    }
+}

@@ -1,126 +1,56 @@
 //! Named things and their settings: topics, ACLs, users, plugins, producer-id blocks. Small, transactional, durable.
-//! Reads are from memory; every change is committed to the store before it is seen. Mutating calls block on the disk.
+//!
+//! - The **store** is one file, `catalog.redb`; a **change** is a list of puts and removals that is committed whole or not
+//!   at all, and is on the disk before anybody can see it.
+//! - The **state** is what memory holds of the store. Every read is answered from it and never waits for the disk.
+//!
+//! One mutating call runs at a time, behind the store's lock, so that memory and file pass through the same states in the
+//! same order. Mutating calls block on the disk: asynchronous callers run them on a blocking thread.
+//!
+//! Which names are legal, and who may do what, is the caller's to decide. The catalog bounds sizes and counts alone.
+
+mod acl;
+mod plugin;
+mod producer_id;
+mod store;
+mod topic;
+mod user;
+
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, RwLock};
 
-use crate::types::{Principal, TimestampMs, TopicId, TopicName};
+pub use acl::{Acl, MAX_ACLS, Operation, PatternType, Permission, ResourceType};
+pub use plugin::{PluginEntry, PluginRevision};
+pub use store::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+pub use topic::Topic;
+pub use user::{MAX_USERS, ScramVerifier, User};
 
+use store::Store;
+use topic::Topics;
+
+/// The catalog of one broker. Reads take a shared lock for the length of a look-up.
 #[derive(Debug)]
-pub struct Catalog {}
-
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct Topic {
-    pub id: TopicId,
-    pub name: TopicName,
-    pub partitions: i32,
-    pub internal: bool,
-    /// The topic's own settings, as given.
-    pub configs: BTreeMap<String, String>,
-    pub created_ms: TimestampMs,
+pub struct Catalog {
+    /// Taken first by every change and held until memory shows it.
+    store: Mutex<Store>,
+    topics: RwLock<Topics>,
+    /// Sorted, without repetition.
+    acls: ArcSwap<Vec<Acl>>,
+    users: RwLock<BTreeMap<String, Arc<User>>>,
+    plugins: RwLock<BTreeMap<String, Arc<PluginEntry>>>,
+    /// Reserved in the store and not given yet.
+    producer_ids: Mutex<Range<i64>>,
 }
 
-/// Kafka's codes are the discriminants.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[repr(i8)]
-pub enum ResourceType {
-    Topic = 2,
-    Group = 3,
-    Cluster = 4,
-    TransactionalId = 5,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[repr(i8)]
-pub enum PatternType {
-    Literal = 3,
-    Prefixed = 4,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[repr(i8)]
-pub enum Operation {
-    All = 2,
-    Read = 3,
-    Write = 4,
-    Create = 5,
-    Delete = 6,
-    Alter = 7,
-    Describe = 8,
-    ClusterAction = 9,
-    DescribeConfigs = 10,
-    AlterConfigs = 11,
-    IdempotentWrite = 12,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-#[repr(i8)]
-pub enum Permission {
-    Deny = 2,
-    Allow = 3,
-}
-
-#[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Debug, Serialize, Deserialize)]
-pub struct Acl {
-    pub resource_type: ResourceType,
-    pub pattern_type: PatternType,
-    /// `*` is every resource of the type.
-    pub resource_name: String,
-    /// `User:*` is every user.
-    pub principal: Principal,
-    /// `*` is every host.
-    pub host: String,
-    pub operation: Operation,
-    pub permission: Permission,
-}
-
-/// A SCRAM verifier (RFC 5802): from it the password cannot be had back, yet it is kept out of `Debug`.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ScramVerifier {
-    pub salt: Vec<u8>,
-    pub iterations: u32,
-    pub stored_key: Vec<u8>,
-    pub server_key: Vec<u8>,
-}
-
-impl std::fmt::Debug for ScramVerifier {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("ScramVerifier")
-            .field("iterations", &self.iterations)
-            .finish_non_exhaustive()
-    }
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct User {
-    pub name: String,
-    pub sha256: ScramVerifier,
-    pub sha512: ScramVerifier,
-}
-
-/// One revision of a deployed plugin.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct PluginRevision {
-    pub revision: u32,
-    /// SHA-256 of the component, in hexadecimal; the bytes are kept under it.
-    pub digest: String,
-    pub world: String,
-    pub config: BTreeMap<String, String>,
-    pub deployed_ms: TimestampMs,
-    pub size_bytes: u64,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct PluginEntry {
-    pub name: String,
-    pub active: u32,
-    /// Oldest first; the last `max_revisions_kept`.
-    pub revisions: Vec<PluginRevision>,
-}
-
+/// Sorted by what the caller can do: take another name, create it first, mend the input, mend the disk.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     #[error("{0} exists already")]
@@ -135,94 +65,30 @@ pub enum CatalogError {
 }
 
 impl Catalog {
-    /// Opens or creates the store file in `directory`.
+    /// Opens the store file in `directory`, creating both when they are missing, and loads it.
+    ///
+    /// # Errors
+    /// `Store` when another process has it open, when the file is damaged or from a newer version, or when the disk
+    /// refuses; the message names the file or the directory.
     pub fn open(directory: &Path) -> Result<Arc<Self>, CatalogError> {
-        let _ = directory;
-        todo!()
+        // The store panics on some damaged pages, at open or while they are read; to the caller both are damage.
+        std::panic::catch_unwind(|| Self::load(directory))
+            .unwrap_or_else(|_| Err(store::damaged(directory, "a page cannot be read")))
     }
 
-    pub fn topic(&self, name: &str) -> Option<Arc<Topic>> {
-        let _ = name;
-        todo!()
-    }
-    pub fn topic_by_id(&self, id: TopicId) -> Option<Arc<Topic>> {
-        let _ = id;
-        todo!()
-    }
-    /// Sorted by name.
-    pub fn topics(&self) -> Vec<Arc<Topic>> {
-        todo!()
-    }
-    pub fn create_topic(&self, topic: Topic) -> Result<Arc<Topic>, CatalogError> {
-        let _ = topic;
-        todo!()
-    }
-    pub fn delete_topic(&self, name: &str) -> Result<Arc<Topic>, CatalogError> {
-        let _ = name;
-        todo!()
-    }
-    /// Replaces a topic's own settings.
-    pub fn set_topic_configs(
-        &self,
-        name: &str,
-        configs: BTreeMap<String, String>,
-    ) -> Result<Arc<Topic>, CatalogError> {
-        let _ = (name, configs);
-        todo!()
-    }
-    /// Raises a topic's partition count.
-    pub fn set_partitions(&self, name: &str, partitions: i32) -> Result<Arc<Topic>, CatalogError> {
-        let _ = (name, partitions);
-        todo!()
-    }
-
-    pub fn acls(&self) -> Arc<Vec<Acl>> {
-        todo!()
-    }
-    /// Adds all or none. Adding what is there already changes nothing.
-    pub fn add_acls(&self, acls: Vec<Acl>) -> Result<(), CatalogError> {
-        let _ = acls;
-        todo!()
-    }
-    pub fn remove_acls(&self, matches: &dyn Fn(&Acl) -> bool) -> Result<Vec<Acl>, CatalogError> {
-        let _ = matches;
-        todo!()
-    }
-
-    pub fn user(&self, name: &str) -> Option<Arc<User>> {
-        let _ = name;
-        todo!()
-    }
-    pub fn users(&self) -> Vec<String> {
-        todo!()
-    }
-    pub fn put_user(&self, user: User) -> Result<(), CatalogError> {
-        let _ = user;
-        todo!()
-    }
-    pub fn delete_user(&self, name: &str) -> Result<(), CatalogError> {
-        let _ = name;
-        todo!()
-    }
-
-    pub fn plugin(&self, name: &str) -> Option<Arc<PluginEntry>> {
-        let _ = name;
-        todo!()
-    }
-    pub fn plugins(&self) -> Vec<Arc<PluginEntry>> {
-        todo!()
-    }
-    pub fn put_plugin(&self, entry: PluginEntry) -> Result<(), CatalogError> {
-        let _ = entry;
-        todo!()
-    }
-    pub fn delete_plugin(&self, name: &str) -> Result<(), CatalogError> {
-        let _ = name;
-        todo!()
-    }
-
-    /// The next producer id; blocks of 1,000 are reserved in the store, so that an id is never given twice.
-    pub fn next_producer_id(&self) -> Result<i64, CatalogError> {
-        todo!()
+    fn load(directory: &Path) -> Result<Arc<Self>, CatalogError> {
+        let store = Store::open(directory)?;
+        let topics = RwLock::new(Topics::load(&store)?);
+        let acls = ArcSwap::from_pointee(acl::load(&store)?);
+        let users = RwLock::new(user::load(&store)?);
+        let plugins = RwLock::new(plugin::load(&store)?);
+        Ok(Arc::new(Self {
+            store: Mutex::new(store),
+            topics,
+            acls,
+            users,
+            plugins,
+            producer_ids: Mutex::new(0..0),
+        }))
     }
 }

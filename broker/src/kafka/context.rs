@@ -8,6 +8,7 @@ use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
 
 use super::topics::Topics;
+use super::{namespace, permission};
 use crate::catalog::{Catalog, Operation, ResourceType};
 use crate::config::Config;
 use crate::coordinator::Coordinator;
@@ -19,6 +20,9 @@ use crate::plugin::PluginHost;
 use crate::security::authorize::Authorizer;
 use crate::security::sasl::SaslExchange;
 use crate::types::Principal;
+
+/// The one resource of the cluster type, by the name that Kafka gives it.
+pub const CLUSTER: &str = "kafka-cluster";
 
 /// The parts that every request shares.
 #[derive(Debug)]
@@ -79,34 +83,43 @@ impl Context {
         resource_type: ResourceType,
         names: &[&str],
     ) -> Vec<bool> {
-        let _ = (operation, resource_type, names);
-        todo!()
+        permission::decide(self, operation, resource_type, names)
     }
 
     pub fn authorize_cluster(&self, operation: Operation) -> bool {
-        self.authorize(operation, ResourceType::Cluster, "kafka-cluster")
+        self.authorize(operation, ResourceType::Cluster, CLUSTER)
+    }
+
+    /// Whether the principal may do this on at least one resource of the type. Authorizer plugins cannot be asked about
+    /// resources without a name, so the ACLs alone decide.
+    pub fn authorize_any(&self, operation: Operation, resource_type: ResourceType) -> bool {
+        self.services.authorizer.any_resource(
+            &self.principal(),
+            &self.session.host,
+            operation,
+            resource_type,
+        )
     }
 
     /// The broker's name of a topic that the client named: where a tenant's session maps it. Errs on an illegal name.
     pub fn topic_in(&self, name: &str) -> Result<String, ResponseError> {
-        let _ = name;
-        todo!()
+        namespace::topic_in(name)
     }
+
     /// The client's name of a topic, `None` when it lies outside the session's namespace.
     pub fn topic_out(&self, name: &str) -> Option<StrBytes> {
-        let _ = name;
-        todo!()
+        namespace::out(name)
     }
+
     pub fn group_in(&self, name: &str) -> Result<String, ResponseError> {
-        let _ = name;
-        todo!()
+        namespace::group_in(name)
     }
+
     pub fn group_out(&self, name: &str) -> Option<StrBytes> {
-        let _ = name;
-        todo!()
+        namespace::out(name)
     }
+
     pub fn transactional_id_in(&self, name: &str) -> Result<String, ResponseError> {
-        let _ = name;
-        todo!()
+        namespace::transactional_id_in(name)
     }
 }

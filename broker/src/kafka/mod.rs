@@ -1,7 +1,18 @@
 //! The Kafka protocol: one table of APIs, a dispatcher, and one file an API.
 
+pub mod acl_codes;
+pub mod apis;
+pub mod broker_settings;
 pub mod context;
+pub mod dispatch;
+pub mod error;
+pub mod guard;
 pub mod handlers;
+pub mod namespace;
+pub mod permission;
+pub mod placement;
+pub mod resources;
+pub mod settings;
 pub mod topics;
 
 pub use kafka_protocol::ResponseError;

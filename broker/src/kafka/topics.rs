@@ -1,14 +1,22 @@
 //! Topics as requests see them: catalog entry, resolved settings and open logs in one place, looked up by name or id.
+//!
+//! A `TopicHandle` never changes; a change of the topic puts a new handle in its place. Changes are made one at a time: the
+//! catalog first (it is the truth), then the logs, then the new handle becomes visible.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
+use parking_lot::RwLock;
+use uuid::Uuid;
 
-use crate::catalog::Topic;
-use crate::config::TopicConfig;
-use crate::log::PartitionLog;
-use crate::types::{PartitionIndex, TopicId};
+use super::placement::Lane;
+use crate::catalog::{Catalog, CatalogError, Topic};
+use crate::config::{BrokerConfig, TopicConfig};
+use crate::env::Clock;
+use crate::log::{LogSet, PartitionLog};
+use crate::plugin::PluginHost;
+use crate::types::{PartitionId, PartitionIndex, TopicId};
 
 /// One topic, ready to be used.
 #[derive(Debug)]
@@ -16,6 +24,8 @@ pub struct TopicHandle {
     pub topic: Arc<Topic>,
     pub config: Arc<TopicConfig>,
     pub logs: Vec<Arc<PartitionLog>>,
+    /// For each partition: what its producers' batches are waiting for when a partitioner places them elsewhere.
+    pub(super) lanes: Vec<Arc<Lane>>,
 }
 
 impl TopicHandle {
@@ -24,11 +34,50 @@ impl TopicHandle {
             .ok()
             .and_then(|index| self.logs.get(index))
     }
+
+    /// The plugins that see this topic's records on their way in.
+    pub fn plugins(&self) -> impl Iterator<Item = &str> {
+        self.config
+            .partitioner
+            .iter()
+            .chain(&self.config.transforms)
+            .map(String::as_str)
+    }
+}
+
+/// What `Topics` is made of.
+#[derive(Debug)]
+pub struct TopicsParts {
+    pub catalog: Arc<Catalog>,
+    pub logs: Arc<LogSet>,
+    pub plugins: Arc<PluginHost>,
+    pub defaults: TopicConfig,
+    pub limits: BrokerConfig,
+    pub clock: Clock,
 }
 
 /// Every topic of this broker.
 #[derive(Debug)]
-pub struct Topics {}
+pub struct Topics {
+    parts: Arc<TopicsParts>,
+    handles: RwLock<Handles>,
+    /// Held while a topic is created, changed or deleted.
+    change: tokio::sync::Mutex<()>,
+}
+
+#[derive(Debug, Default)]
+struct Handles {
+    by_name: HashMap<String, Arc<TopicHandle>>,
+    by_id: HashMap<TopicId, Arc<TopicHandle>>,
+}
+
+impl Handles {
+    fn put(&mut self, handle: Arc<TopicHandle>) {
+        self.by_id.insert(handle.topic.id, handle.clone());
+        self.by_name
+            .insert(handle.topic.name.as_str().to_owned(), handle);
+    }
+}
 
 /// What to create.
 #[derive(Clone, Debug)]
@@ -47,32 +96,198 @@ pub struct TopicError {
     pub message: String,
 }
 
+impl TopicError {
+    fn new(code: ResponseError, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+        }
+    }
+
+    fn unknown(name: &str) -> Self {
+        Self::new(
+            ResponseError::UnknownTopicOrPartition,
+            format!("topic {name} does not exist"),
+        )
+    }
+
+    fn storage(message: String) -> Self {
+        tracing::error!(%message, "a topic could not be changed");
+        Self::new(ResponseError::KafkaStorageError, message)
+    }
+}
+
+impl From<CatalogError> for TopicError {
+    fn from(error: CatalogError) -> Self {
+        let message = error.to_string();
+        match error {
+            CatalogError::Exists(_) => Self::new(ResponseError::TopicAlreadyExists, message),
+            CatalogError::Missing(_) => Self::new(ResponseError::UnknownTopicOrPartition, message),
+            CatalogError::Invalid(_) => Self::new(ResponseError::InvalidRequest, message),
+            CatalogError::Store(_) => Self::storage(message),
+        }
+    }
+}
+
 impl Topics {
+    /// Opens the logs of every topic that the catalog names and removes from the disk those it no longer names (a deletion
+    /// that was cut short). Recovery runs on several threads. Blocking.
+    pub fn open(parts: TopicsParts) -> Result<Self, String> {
+        let topics = parts.catalog.topics();
+        let known: Vec<TopicId> = topics.iter().map(|topic| topic.id).collect();
+        for orphan in parts
+            .logs
+            .topics_on_disk()?
+            .into_iter()
+            .filter(|id| !known.contains(id))
+        {
+            tracing::info!(topic_id = %orphan, "removing the files of a topic whose deletion was cut short");
+            parts.logs.delete_topic(orphan)?;
+        }
+        let parts = Arc::new(parts);
+        let next = std::sync::atomic::AtomicUsize::new(0);
+        let threads = std::thread::available_parallelism()
+            .map_or(2, usize::from)
+            .min(topics.len().max(1));
+        let opened: Vec<Result<Vec<Arc<TopicHandle>>, String>> = std::thread::scope(|scope| {
+            let open_some = || {
+                let mut handles = Vec::new();
+                while let Some(topic) =
+                    topics.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
+                {
+                    handles.push(Arc::new(parts.open_topic(topic.clone(), &[])?));
+                }
+                Ok(handles)
+            };
+            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(open_some)).collect();
+            let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
+                worker
+                    .join()
+                    .unwrap_or_else(|_| Err("recovery of a topic panicked".to_owned()))
+            };
+            workers.into_iter().map(join).collect()
+        });
+        let mut handles = Handles::default();
+        for some in opened {
+            some?.into_iter().for_each(|handle| handles.put(handle));
+        }
+        Ok(Self {
+            parts,
+            handles: RwLock::new(handles),
+            change: tokio::sync::Mutex::default(),
+        })
+    }
+
     pub fn get(&self, name: &str) -> Option<Arc<TopicHandle>> {
-        let _ = name;
-        todo!()
+        self.handles.read().by_name.get(name).cloned()
     }
+
     pub fn get_by_id(&self, id: TopicId) -> Option<Arc<TopicHandle>> {
-        let _ = id;
-        todo!()
+        self.handles.read().by_id.get(&id).cloned()
     }
+
     /// Sorted by name.
     pub fn all(&self) -> Vec<Arc<TopicHandle>> {
-        todo!()
+        let mut all: Vec<_> = self.handles.read().by_name.values().cloned().collect();
+        all.sort_by(|one, other| one.topic.name.cmp(&other.topic.name));
+        all
     }
+
+    /// The topics whose settings name this plugin.
+    pub fn using_plugin(&self, plugin: &str) -> Vec<String> {
+        let uses = |handle: &Arc<TopicHandle>| handle.plugins().any(|name| name == plugin);
+        self.all()
+            .iter()
+            .filter(|handle| uses(handle))
+            .map(|handle| handle.topic.name.to_string())
+            .collect()
+    }
+
     /// Checks without creating (CreateTopics `validate_only`); returns the resolved settings and partition count.
     pub fn validate(&self, new: &NewTopic) -> Result<(TopicConfig, i32), TopicError> {
-        let _ = new;
-        todo!()
+        let limits = &self.parts.limits;
+        if self.get(&new.name).is_some() {
+            return Err(TopicError::new(
+                ResponseError::TopicAlreadyExists,
+                format!("topic {} exists already", new.name),
+            ));
+        }
+        if self.handles.read().by_name.len() >= limits.max_topics {
+            return Err(TopicError::new(
+                ResponseError::PolicyViolation,
+                format!(
+                    "this broker holds at most {} topics (broker.max-topics)",
+                    limits.max_topics
+                ),
+            ));
+        }
+        let partitions = if new.partitions == -1 {
+            limits.default_partitions
+        } else {
+            new.partitions
+        };
+        self.check_partition_count(partitions)?;
+        Ok((self.parts.resolve(&new.configs)?, partitions))
     }
+
+    fn check_partition_count(&self, partitions: i32) -> Result<(), TopicError> {
+        let most = self.parts.limits.max_partitions_per_topic;
+        if (1..=most).contains(&partitions) {
+            return Ok(());
+        }
+        Err(TopicError::new(
+            ResponseError::InvalidPartitions,
+            format!(
+                "a topic has 1 to {most} partitions (broker.max-partitions-per-topic), not {partitions}"
+            ),
+        ))
+    }
+
     pub async fn create(&self, new: NewTopic) -> Result<Arc<TopicHandle>, TopicError> {
-        let _ = new;
-        todo!()
+        let _one_at_a_time = self.change.lock().await;
+        let (_, partitions) = self.validate(&new)?;
+        let topic = Topic {
+            id: TopicId(Uuid::new_v4()),
+            name: new.name.into(),
+            partitions,
+            internal: false,
+            configs: new.configs,
+            created_ms: self.parts.clock.now_ms(),
+        };
+        let opened = self
+            .blocking(move |parts| {
+                let topic = parts.catalog.create_topic(topic)?;
+                parts.open_topic(topic, &[]).map_err(TopicError::storage)
+            })
+            .await?;
+        tracing::info!(topic = %opened.topic.name, partitions, "topic created");
+        Ok(self.publish(opened))
     }
+
     pub async fn delete(&self, name: &str) -> Result<Arc<TopicHandle>, TopicError> {
-        let _ = name;
-        todo!()
+        let _one_at_a_time = self.change.lock().await;
+        let handle = self.get(name).ok_or_else(|| TopicError::unknown(name))?;
+        if handle.topic.internal {
+            let message = format!("{name} is the broker's own topic");
+            return Err(TopicError::new(
+                ResponseError::InvalidTopicException,
+                message,
+            ));
+        }
+        let (owned, id) = (name.to_owned(), handle.topic.id);
+        self.blocking(move |parts| parts.catalog.delete_topic(&owned).map_err(TopicError::from))
+            .await?;
+        {
+            let mut handles = self.handles.write();
+            handles.by_name.remove(name);
+            handles.by_id.remove(&id);
+        }
+        self.blocking(move |parts| parts.logs.delete_topic(id).map_err(TopicError::storage))
+            .await?;
+        tracing::info!(topic = name, "topic deleted");
+        Ok(handle)
     }
+
     /// Raises the partition count to `partitions`; with `validate_only` nothing changes.
     pub async fn grow(
         &self,
@@ -80,9 +295,33 @@ impl Topics {
         partitions: i32,
         validate_only: bool,
     ) -> Result<(), TopicError> {
-        let _ = (name, partitions, validate_only);
-        todo!()
+        let _one_at_a_time = self.change.lock().await;
+        let handle = self.get(name).ok_or_else(|| TopicError::unknown(name))?;
+        self.check_partition_count(partitions)?;
+        if partitions <= handle.topic.partitions {
+            let message = format!(
+                "topic {name} has {} partitions already",
+                handle.topic.partitions
+            );
+            return Err(TopicError::new(ResponseError::InvalidPartitions, message));
+        }
+        if validate_only {
+            return Ok(());
+        }
+        let grown = self
+            .blocking(move |parts| {
+                let topic = parts
+                    .catalog
+                    .set_partitions(handle.topic.name.as_str(), partitions)?;
+                parts
+                    .open_topic(topic, &handle.lanes)
+                    .map_err(TopicError::storage)
+            })
+            .await?;
+        self.publish(grown);
+        Ok(())
     }
+
     /// Replaces the topic's own settings; with `validate_only` nothing changes.
     pub async fn configure(
         &self,
@@ -90,7 +329,106 @@ impl Topics {
         configs: BTreeMap<String, String>,
         validate_only: bool,
     ) -> Result<(), TopicError> {
-        let _ = (name, configs, validate_only);
-        todo!()
+        let _one_at_a_time = self.change.lock().await;
+        let handle = self.get(name).ok_or_else(|| TopicError::unknown(name))?;
+        self.parts.resolve(&configs)?;
+        if validate_only {
+            return Ok(());
+        }
+        let changed = self
+            .blocking(move |parts| {
+                let topic = parts
+                    .catalog
+                    .set_topic_configs(handle.topic.name.as_str(), configs)?;
+                parts
+                    .open_topic(topic, &handle.lanes)
+                    .map_err(TopicError::storage)
+            })
+            .await?;
+        tracing::info!(topic = name, "topic settings changed");
+        self.publish(changed);
+        Ok(())
+    }
+
+    fn publish(&self, handle: TopicHandle) -> Arc<TopicHandle> {
+        let handle = Arc::new(handle);
+        self.handles.write().put(handle.clone());
+        handle
+    }
+
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&TopicsParts) -> Result<T, TopicError> + Send + 'static,
+    ) -> Result<T, TopicError> {
+        let parts = self.parts.clone();
+        match tokio::task::spawn_blocking(move || work(&parts)).await {
+            Ok(result) => result,
+            Err(error) => Err(TopicError::storage(format!(
+                "the change was interrupted: {error}"
+            ))),
+        }
+    }
+}
+
+impl TopicsParts {
+    fn resolve(&self, configs: &BTreeMap<String, String>) -> Result<TopicConfig, TopicError> {
+        let config = TopicConfig::resolve(&self.defaults, configs).map_err(|errors| {
+            let message = errors
+                .iter()
+                .map(ToString::to_string)
+                .collect::<Vec<_>>()
+                .join("; ");
+            TopicError::new(ResponseError::InvalidConfig, message)
+        })?;
+        let partitioners = config.partitioner.iter().map(|name| (name, "partitioner"));
+        for (name, world) in
+            partitioners.chain(config.transforms.iter().map(|name| (name, "transform")))
+        {
+            self.check_plugin(name, world)?;
+        }
+        Ok(config)
+    }
+
+    fn check_plugin(&self, name: &str, wanted: &str) -> Result<(), TopicError> {
+        let message = match self.plugins.world(name) {
+            Some(world) if world == wanted => return Ok(()),
+            Some(world) => format!("plugin {name} is a {world}, not a {wanted}"),
+            None => {
+                format!(
+                    "no plugin named {name} is deployed; deploy it first: tidegate plugin deploy {name} FILE.wasm"
+                )
+            }
+        };
+        Err(TopicError::new(ResponseError::InvalidConfig, message))
+    }
+
+    /// Opens (or finds open) every partition of a topic and gives each its current settings. Lanes are kept, so that what
+    /// they remember outlives a change of settings.
+    fn open_topic(&self, topic: Arc<Topic>, lanes: &[Arc<Lane>]) -> Result<TopicHandle, String> {
+        let resolved = TopicConfig::resolve(&self.defaults, &topic.configs).map_err(|errors| {
+            let list: Vec<_> = errors.iter().map(ToString::to_string).collect();
+            format!("topic {}: {}", topic.name, list.join("; "))
+        })?;
+        let config = Arc::new(resolved);
+        let mut logs = Vec::new();
+        for index in 0..topic.partitions {
+            let log = self.logs.open_partition(
+                PartitionId {
+                    topic: topic.id,
+                    index,
+                },
+                config.clone(),
+            )?;
+            log.set_config(config.clone());
+            logs.push(log);
+        }
+        let lane = |index: usize| lanes.get(index).cloned().unwrap_or_default();
+        let lanes = (0..logs.len()).map(lane).collect();
+        Ok(TopicHandle {
+            topic,
+            config,
+            logs,
+            lanes,
+        })
     }
 }

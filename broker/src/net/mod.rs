@@ -1,16 +1,42 @@
 //! Listeners over TCP, TLS and QUIC that carry length-prefixed frames to a handler. Knows nothing of what is in a frame.
+//!
+//! A *listener* accepts on one address over one transport. Each connection it carries (on QUIC: each stream) gets a *handler*
+//! from the *service*, and one loop (`connection`) between the two. All bounds of `NetConfig` are kept here.
 
+mod certificate;
+mod connection;
+mod deadline;
+pub mod dev_certificate;
+mod drain;
+mod frame;
+mod limits;
+mod listener;
+mod outgoing;
+mod quic;
+mod tcp;
+mod tls;
+
+use std::fmt;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::task::JoinSet;
+use tokio_util::sync::CancellationToken;
+use tracing::info;
 
-use crate::config::{ListenerConfig, NetConfig, SaslMechanism, Transport};
+use crate::config::{ListenerConfig, ListenerTls, NetConfig, SaslMechanism, Transport};
 use crate::observe::Metrics;
 use crate::security::certificate::PrincipalRules;
 use crate::types::Principal;
+use certificate::Certificates;
+use drain::Remaining;
+use limits::{Admission, InFlightBytes};
+use listener::{Listener, Shared};
+pub use quic::ALPN;
 
 /// Facts about a connection (on QUIC: a stream) that its handler is made with.
 #[derive(Clone, Debug)]
@@ -64,12 +90,27 @@ pub enum Finished {
     },
 }
 
-/// Listeners that are up.
-#[derive(Debug)]
-pub struct Listeners {}
+type Reload = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
+
+/// Listeners that are up. Dropping them closes every connection at once; `shutdown` is the graceful way.
+pub struct Listeners {
+    addresses: Vec<(String, Transport, SocketAddr)>,
+    accepting: JoinSet<Remaining>,
+    reloads: Vec<Reload>,
+    drain: CancellationToken,
+}
+
+impl fmt::Debug for Listeners {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Listeners")
+            .field("addresses", &self.addresses)
+            .finish_non_exhaustive()
+    }
+}
 
 impl Listeners {
-    /// Binds every listener and starts to accept.
+    /// Binds every listener and starts to accept. Errs with the listener's name when one cannot be bound or its
+    /// certificates cannot be loaded; none is left open then.
     pub async fn start<S: Service>(
         listeners: &[ListenerConfig],
         limits: NetConfig,
@@ -77,16 +118,117 @@ impl Listeners {
         service: Arc<S>,
         metrics: Arc<Metrics>,
     ) -> Result<Self, String> {
-        let _ = (listeners, limits, rules, service, metrics);
-        todo!()
+        let drain = CancellationToken::new();
+        let shared = Arc::new(Shared {
+            service,
+            rules,
+            metrics,
+            admission: Admission::new(&limits),
+            in_flight: InFlightBytes::new(limits.max_in_flight_bytes),
+            limits,
+            drain: drain.clone(),
+        });
+        let mut started = Self {
+            addresses: Vec::new(),
+            accepting: JoinSet::new(),
+            reloads: Vec::new(),
+            drain,
+        };
+        for config in listeners {
+            started
+                .open(config, &shared)
+                .await
+                .map_err(|fault| format!("listener {:?}: {fault}", config.name))?;
+        }
+        Ok(started)
     }
+
     /// Name, transport and bound address of each listener.
     pub fn addresses(&self) -> Vec<(String, Transport, SocketAddr)> {
-        todo!()
+        self.addresses.clone()
     }
+
+    /// Loads the certificates of every listener again. Reads files. Errs with every file that cannot be used, whose
+    /// listener goes on with what it had. Without this call changed files are noticed on a handshake within a second.
+    pub fn reload_certificates(&self) -> Result<(), String> {
+        let faults: Vec<String> = self
+            .reloads
+            .iter()
+            .filter_map(|reload| reload().err())
+            .collect();
+        if faults.is_empty() {
+            Ok(())
+        } else {
+            Err(faults.join("; "))
+        }
+    }
+
     /// Stops accepting, lets started requests finish, and closes what is left at the deadline.
-    pub async fn shutdown(self, deadline: std::time::Duration) {
-        let _ = deadline;
-        todo!()
+    pub async fn shutdown(self, deadline: Duration) {
+        self.drain.cancel();
+        drain::finish(self.accepting, deadline).await;
+    }
+
+    async fn open<S: Service>(
+        &mut self,
+        config: &ListenerConfig,
+        shared: &Arc<Shared<S>>,
+    ) -> Result<(), String> {
+        if config.transport == Transport::Tcp
+            && config.sasl_mechanisms.contains(&SaslMechanism::Plain)
+        {
+            return Err(
+                "PLAIN would send passwords over plain TCP: use transport tls or quic, or a SCRAM mechanism"
+                    .into(),
+            );
+        }
+        let told = |fault| format!("cannot bind {}: {fault}", config.bind);
+        let bound = if config.transport == Transport::Quic {
+            let limits = shared.limits.clone();
+            let build = move |tls| quic::server_config(tls, &limits);
+            let certificates = self.certificates(config, Box::new(build))?;
+            let initial = quinn::ServerConfig::clone(&*certificates.current().await);
+            let endpoint = quic::bind(config.bind, initial).map_err(told)?;
+            let bound = endpoint.local_addr().map_err(told)?;
+            let listener = Arc::new(Listener::new(config.clone(), bound, Arc::clone(shared)));
+            self.accepting
+                .spawn(quic::accept(endpoint, listener, certificates));
+            bound
+        } else {
+            let certificates = match config.transport {
+                Transport::Tls => Some(self.certificates(config, Box::new(Ok))?),
+                Transport::Tcp | Transport::Quic => None,
+            };
+            let socket = tcp::bind(config.bind).await.map_err(told)?;
+            let bound = socket.local_addr().map_err(told)?;
+            let listener = Arc::new(Listener::new(config.clone(), bound, Arc::clone(shared)));
+            self.accepting
+                .spawn(tcp::accept(socket, listener, certificates));
+            bound
+        };
+        info!(listener = %config.name, transport = ?config.transport, address = %bound, "listening");
+        self.addresses
+            .push((config.name.clone(), config.transport, bound));
+        Ok(())
+    }
+
+    fn certificates<T: Send + Sync + 'static>(
+        &mut self,
+        config: &ListenerConfig,
+        build: Box<dyn Fn(rustls::ServerConfig) -> Result<T, String> + Send + Sync>,
+    ) -> Result<Arc<Certificates<T>>, String> {
+        let files: &ListenerTls = config
+            .tls
+            .as_ref()
+            .ok_or("this transport needs tls.certificate_file and tls.key_file")?;
+        let certificates = Certificates::load(&config.name, files, build)?;
+        let reloaded = Arc::clone(&certificates);
+        self.reloads.push(Box::new(move || reloaded.reload()));
+        Ok(certificates)
     }
 }
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;

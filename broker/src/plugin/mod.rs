@@ -1,9 +1,42 @@
 //! The WebAssembly plugin host: components in, decisions on batches out. Knows no partitions' logs, groups or sockets.
+//!
+//! Three lifetimes. The *engine* is of the process and made with the first plugin. A *revision* is a component with its
+//! configuration, checked and compiled once when it is deployed. An *instance* is one running guest of a revision; it is used
+//! again while it behaves, and may vanish between any two calls.
+//!
+//! What holds: nothing that a guest does or returns reaches further than its own call. Its time, memory and answers are
+//! bounded, its answers are checked, and after a fault its instance is thrown away. A change (deploy, roll back, remove) is
+//! seen by the next call and never within one.
+
+mod active;
+mod bindings;
+mod breaker;
+mod columns;
+mod component;
+mod decisions;
+mod deploy;
+mod engine;
+mod host;
+mod instance;
+mod limits;
+mod pool;
+mod rate;
+mod store;
+mod wasi;
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use self::active::{Active, CallSite};
+use self::component::World;
+use self::engine::PluginEngine;
+use self::host::GuestMetrics;
+use self::instance::AuthorizerCaller;
+use self::store::Artifacts;
 use crate::catalog::{Catalog, PluginEntry};
 use crate::config::PluginConfig;
 use crate::env::Clock;
@@ -11,8 +44,35 @@ use crate::log::records::Record;
 use crate::observe::Metrics;
 use crate::types::Principal;
 
+pub use self::host::{GuestSeries, GuestValue, Labels};
+pub use self::store::RevisionStore;
+
+/// Actions that an authorizer is asked about at once: its deadline is for so many.
+const MAX_ACTIONS: usize = 256;
+
 #[derive(Debug)]
-pub struct PluginHost {}
+pub struct PluginHost {
+    directory: PathBuf,
+    config: PluginConfig,
+    store: Arc<dyn RevisionStore>,
+    metrics: Arc<Metrics>,
+    clock: Clock,
+    artifacts: Artifacts,
+    engine: Mutex<Option<PluginEngine>>,
+    /// Held by whoever changes `plugins`.
+    change: Mutex<()>,
+    plugins: ArcSwap<Plugins>,
+}
+
+type Plugins = BTreeMap<String, Arc<Deployed>>;
+
+#[derive(Debug)]
+struct Deployed {
+    entry: Arc<PluginEntry>,
+    metrics: Arc<GuestMetrics>,
+    /// Or why it could not be loaded.
+    active: Result<Arc<Active>, String>,
+}
 
 /// Where a batch comes from, as a guest sees it.
 #[derive(Clone, Debug)]
@@ -51,6 +111,46 @@ pub enum FailureKind {
     Suspended,
     #[error("cannot take the batch: {0}")]
     Input(String),
+    /// The partitioner will never accept these records: an answer, not a failure of the plugin.
+    #[error("rejected {} of the batch's records, the first (index {}): {}", .0.len(), first_index(.0), first_message(.0))]
+    Rejected(Vec<RecordReject>),
+    #[error("cannot be started: {0}")]
+    Unavailable(String),
+}
+
+fn first_index(rejects: &[RecordReject]) -> u32 {
+    rejects.first().map_or(0, |reject| reject.index)
+}
+
+fn first_message(rejects: &[RecordReject]) -> &str {
+    rejects.first().map_or("", |reject| &reject.message)
+}
+
+impl FailureKind {
+    /// As metrics and logs name it.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::NotDeployed => "not-deployed",
+            Self::WrongWorld(_) => "wrong-world",
+            Self::Trap(_) => "trap",
+            Self::Deadline(_) => "deadline",
+            Self::Memory(_) => "memory",
+            Self::BadOutput(_) => "bad-output",
+            Self::CallError(_) => "call-error",
+            Self::Suspended => "suspended",
+            Self::Input(_) => "input",
+            Self::Rejected(_) => "rejected",
+            Self::Unavailable(_) => "unavailable",
+        }
+    }
+
+    /// Whether the guest broke its contract: its instance is thrown away and its breaker counts.
+    pub fn is_fault(&self) -> bool {
+        matches!(
+            self,
+            Self::Trap(_) | Self::Deadline(_) | Self::Memory(_) | Self::BadOutput(_)
+        )
+    }
 }
 
 /// One record a plugin will never accept.
@@ -84,7 +184,7 @@ pub enum Verdict {
 }
 
 /// An action in Kafka's own codes.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Hash, Debug)]
 pub struct PluginAction {
     pub operation: i8,
     pub resource_type: i8,
@@ -106,8 +206,23 @@ pub enum DeployError {
     Storage(String),
 }
 
+/// How a deployed plugin does.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PluginStatus {
+    pub name: String,
+    pub revision: u32,
+    /// Its calls are refused after repeated faults, but for a probe now and then.
+    pub suspended: bool,
+    /// Why it could not be loaded at start; every call fails.
+    pub unavailable: Option<String>,
+    pub idle_instances: usize,
+    /// Updates of its own metrics that went nowhere: too many series, or wrong names.
+    pub metric_updates_dropped: u64,
+}
+
 impl PluginHost {
-    /// Starts the engine and loads every deployed plugin from the catalog; artifacts live under `directory`. Blocking.
+    /// Loads every deployed plugin from the catalog; artifacts live under `directory`. The engine starts with the first
+    /// plugin. Blocking.
     pub fn open(
         directory: &Path,
         config: PluginConfig,
@@ -115,42 +230,106 @@ impl PluginHost {
         metrics: Arc<Metrics>,
         clock: Clock,
     ) -> Result<Arc<Self>, String> {
-        let _ = (directory, config, catalog, metrics, clock);
-        todo!()
+        Self::with_store(directory, config, catalog, metrics, clock)
     }
-    /// Validates, compiles, initialises and activates a component as the next revision. Blocking.
-    pub fn deploy(
-        &self,
-        name: &str,
-        component: &[u8],
-        config: BTreeMap<String, String>,
-    ) -> Result<Arc<PluginEntry>, DeployError> {
-        let _ = (name, component, config);
-        todo!()
+
+    /// As `open`, with entries kept by any store.
+    pub fn with_store(
+        directory: &Path,
+        config: PluginConfig,
+        store: Arc<dyn RevisionStore>,
+        metrics: Arc<Metrics>,
+        clock: Clock,
+    ) -> Result<Arc<Self>, String> {
+        let directory = std::path::absolute(directory)
+            .map_err(|error| format!("{}: {error}", directory.display()))?;
+        let host = Self {
+            artifacts: Artifacts::new(directory.clone()),
+            directory,
+            config,
+            store,
+            metrics,
+            clock,
+            engine: Mutex::default(),
+            change: Mutex::default(),
+            plugins: ArcSwap::default(),
+        };
+        let restored: Plugins = host
+            .store
+            .entries()
+            .into_iter()
+            .map(|entry| (entry.name.clone(), Arc::new(host.restore(entry))))
+            .collect();
+        host.plugins.store(Arc::new(restored));
+        host.preload()?;
+        Ok(Arc::new(host))
     }
-    /// Makes a kept revision active again; without a number the one before the active. Blocking.
-    pub fn rollback(
-        &self,
-        name: &str,
-        revision: Option<u32>,
-    ) -> Result<Arc<PluginEntry>, DeployError> {
-        let _ = (name, revision);
-        todo!()
+
+    fn preload(&self) -> Result<(), String> {
+        for (name, plugin) in &self.config.preload {
+            if self.plugins.load().contains_key(name) {
+                continue;
+            }
+            let file = plugin.file.display();
+            let component = std::fs::read(&plugin.file)
+                .map_err(|error| format!("plugins.preload.{name}: {file}: {error}"))?;
+            self.deploy(name, &component, plugin.config.clone())
+                .map_err(|error| format!("plugins.preload.{name}: {file}: {error}"))?;
+        }
+        Ok(())
     }
-    pub fn remove(&self, name: &str) -> Result<(), DeployError> {
-        let _ = name;
-        todo!()
-    }
+
+    /// Sorted by name.
     pub fn list(&self) -> Vec<Arc<PluginEntry>> {
-        todo!()
+        let plugins = self.plugins.load();
+        plugins
+            .values()
+            .map(|plugin| Arc::clone(&plugin.entry))
+            .collect()
     }
+
     /// `partitioner`, `authorizer` or `transform`, when deployed.
     pub fn world(&self, name: &str) -> Option<String> {
-        let _ = name;
-        todo!()
+        let plugins = self.plugins.load();
+        let entry = &plugins.get(name)?.entry;
+        entry
+            .revisions
+            .iter()
+            .find(|revision| revision.revision == entry.active)
+            .map(|revision| revision.world.clone())
+    }
+
+    /// Sorted by name.
+    pub fn status(&self) -> Vec<PluginStatus> {
+        let plugins = self.plugins.load();
+        plugins
+            .values()
+            .map(|plugin| {
+                let active = plugin.active.as_ref();
+                PluginStatus {
+                    name: plugin.entry.name.clone(),
+                    revision: plugin.entry.active,
+                    suspended: active.is_ok_and(|active| active.suspended()),
+                    unavailable: active.err().cloned(),
+                    idle_instances: active.map_or(0, |active| active.idle_instances()),
+                    metric_updates_dropped: plugin.metrics.dropped(),
+                }
+            })
+            .collect()
+    }
+
+    /// The metrics that plugins keep about their own work, for export under their names.
+    pub fn guest_series(&self) -> Vec<GuestSeries> {
+        let plugins = self.plugins.load();
+        plugins
+            .iter()
+            .flat_map(|(name, plugin)| plugin.metrics.series(name))
+            .collect()
     }
 
     /// One partition for each record, each below `partition_count` or `KEEP_PARTITION`.
+    ///
+    /// Runs the guest on the calling thread, for at most the deadline's processor time.
     pub fn assign(
         &self,
         plugin: &str,
@@ -158,18 +337,53 @@ impl PluginHost {
         partition_count: u32,
         records: &[Record],
     ) -> Result<Vec<u32>, PluginFailure> {
-        let _ = (plugin, origin, partition_count, records);
-        todo!()
+        let active = self.active(plugin, World::Partitioner)?;
+        let partitions = active.call(self.site(origin, records), |guest| {
+            guest.assign(origin, partition_count, records)
+        });
+        match &partitions {
+            Ok(partitions) => {
+                let kept = partitions
+                    .iter()
+                    .filter(|partition| **partition == KEEP_PARTITION)
+                    .count();
+                self.count(plugin, "kept", kept);
+                self.count(plugin, "placed", records.len() - kept);
+            }
+            Err(failure) => self.count_failed(plugin, &failure.kind, records.len()),
+        }
+        partitions
     }
+
+    /// What becomes of each record. Runs the guest on the calling thread, for at most the deadline's processor time.
     pub fn transform(
         &self,
         plugin: &str,
         origin: &BatchOrigin<'_>,
         records: &[Record],
     ) -> Result<Transformed, PluginFailure> {
-        let _ = (plugin, origin, records);
-        todo!()
+        let active = self.active(plugin, World::Transform)?;
+        let answer = active.call(self.site(origin, records), |guest| {
+            guest.apply(origin, records)
+        });
+        let all = records.len();
+        match &answer {
+            Ok(Transformed::Unchanged) => self.count(plugin, "kept", all),
+            Ok(Transformed::Keep(keep)) => {
+                let kept = keep.iter().filter(|keep| **keep).count();
+                self.count(plugin, "kept", kept);
+                self.count(plugin, "dropped", all - kept);
+            }
+            Ok(Transformed::Replaced(new)) => {
+                self.count(plugin, "rewritten", new.len());
+                self.count(plugin, "dropped", all - new.len());
+            }
+            Ok(Transformed::Rejected(rejects)) => self.count(plugin, "rejected", rejects.len()),
+            Err(failure) => self.count_failed(plugin, &failure.kind, all),
+        }
+        answer
     }
+
     /// One verdict for each action. Answers are cached for the time the plugin says.
     pub fn authorize(
         &self,
@@ -180,7 +394,80 @@ impl PluginHost {
         client_id: Option<&str>,
         actions: &[PluginAction],
     ) -> Result<Vec<Verdict>, PluginFailure> {
-        let _ = (plugin, principal, host, listener, client_id, actions);
-        todo!()
+        let active = self.active(plugin, World::Authorizer)?;
+        let caller = AuthorizerCaller {
+            principal,
+            host,
+            listener,
+            client_id,
+        };
+        let key = caller.key();
+        let mut verdicts = active.decisions.get(&key, actions, self.clock.now_ms());
+        let unknown: Vec<usize> = (0..actions.len())
+            .filter(|index| verdicts[*index].is_none())
+            .collect();
+        for indexes in unknown.chunks(MAX_ACTIONS) {
+            let asked: Vec<_> = indexes.iter().map(|index| &actions[*index]).collect();
+            let site = CallSite {
+                metrics: &self.metrics,
+                topic: "",
+                partition: -1,
+                count: asked.len(),
+            };
+            let answers = active.call(site, |guest| guest.check(&caller, &asked))?;
+            let now = self.clock.now_ms();
+            for ((index, action), answer) in indexes.iter().zip(asked).zip(answers) {
+                verdicts[*index] = Some(answer.0.clone());
+                active.decisions.put(&key, action, answer, now);
+            }
+        }
+        // Each action was known or was asked about; one that was neither would be denied.
+        Ok(verdicts
+            .into_iter()
+            .map(|verdict| verdict.unwrap_or(Verdict::Deny(None)))
+            .collect())
+    }
+
+    fn active(&self, name: &str, world: World) -> Result<Arc<Active>, PluginFailure> {
+        let plugins = self.plugins.load();
+        let failure = |revision, kind| PluginFailure {
+            plugin: name.to_owned(),
+            revision,
+            kind,
+        };
+        let Some(plugin) = plugins.get(name) else {
+            self.metrics
+                .plugin_fault(name, FailureKind::NotDeployed.name());
+            return Err(failure(0, FailureKind::NotDeployed));
+        };
+        let kind = match &plugin.active {
+            Ok(active) if active.world() == world => return Ok(Arc::clone(active)),
+            Ok(active) => FailureKind::WrongWorld(active.world().name().to_owned()),
+            Err(reason) => FailureKind::Unavailable(reason.clone()),
+        };
+        self.metrics.plugin_fault(name, kind.name());
+        Err(failure(plugin.entry.active, kind))
+    }
+
+    fn site<'a>(&'a self, origin: &BatchOrigin<'a>, records: &[Record]) -> CallSite<'a> {
+        CallSite {
+            metrics: &self.metrics,
+            topic: origin.topic,
+            partition: origin.partition,
+            count: records.len(),
+        }
+    }
+
+    fn count(&self, plugin: &str, outcome: &'static str, records: usize) {
+        if records > 0 {
+            self.metrics.plugin_records(plugin, outcome, records as u64);
+        }
+    }
+
+    fn count_failed(&self, plugin: &str, kind: &FailureKind, records: usize) {
+        match kind {
+            FailureKind::Rejected(rejects) => self.count(plugin, "rejected", rejects.len()),
+            _ => self.count(plugin, "failed", records),
+        }
     }
 }

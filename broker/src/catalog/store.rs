@@ -1,0 +1,282 @@
+//! The store file: five tables of text keys and versioned JSON values in one redb database.
+//!
+//! - A **value** is `{"version":1,"value":…}`. A reader refuses a version it does not know instead of guessing.
+//! - A **change** puts or removes one key; `commit` applies a list of them in one transaction that is synced to the disk.
+//!
+//! redb locks the file against other processes. Every page's checksum is verified at open, so that damage is found before
+//! anything is served from it.
+
+use std::fmt::Display;
+use std::io::ErrorKind;
+use std::path::{Path, PathBuf};
+
+use redb::{
+    Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
+};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::CatalogError;
+
+/// The longest key, in bytes of UTF-8: every legal name and ACL fits with room to spare.
+pub const MAX_KEY_BYTES: usize = 4096;
+/// The longest encoded value, in bytes: a plugin with all its revisions and their settings fits.
+pub const MAX_VALUE_BYTES: usize = 1 << 20;
+
+const FILE_NAME: &str = "catalog.redb";
+const VALUE_VERSION: u32 = 1;
+/// Pages kept by redb. Reads are answered from the catalog's own memory, so the cache serves changes alone.
+const CACHE_BYTES: usize = 4 << 20;
+
+/// A kind of named thing. The name is the table's name in the file.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Table {
+    Topic,
+    Acl,
+    User,
+    Plugin,
+    Counter,
+}
+
+impl Table {
+    const ALL: [Self; 5] = [
+        Self::Topic,
+        Self::Acl,
+        Self::User,
+        Self::Plugin,
+        Self::Counter,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Topic => "topic",
+            Self::Acl => "acl",
+            Self::User => "user",
+            Self::Plugin => "plugin",
+            Self::Counter => "counter",
+        }
+    }
+
+    fn definition(self) -> TableDefinition<'static, &'static str, &'static [u8]> {
+        TableDefinition::new(self.name())
+    }
+}
+
+/// One put (`value` is given) or removal, encoded and within the bounds.
+#[derive(Debug)]
+pub(super) struct Change {
+    table: Table,
+    key: String,
+    value: Option<Vec<u8>>,
+}
+
+#[derive(Serialize)]
+struct VersionedRef<'a, T> {
+    version: u32,
+    value: &'a T,
+}
+
+#[derive(Deserialize)]
+struct Versioned<T> {
+    value: T,
+}
+
+#[derive(Deserialize)]
+struct VersionAlone {
+    version: u32,
+}
+
+impl Change {
+    pub fn put<T: Serialize>(table: Table, key: &str, value: &T) -> Result<Self, CatalogError> {
+        let name = table.name();
+        if key.len() > MAX_KEY_BYTES {
+            return Err(CatalogError::Invalid(format!(
+                "the {name}'s name has {} bytes; at most {MAX_KEY_BYTES} can be stored",
+                key.len()
+            )));
+        }
+        let encoded = serde_json::to_vec(&VersionedRef {
+            version: VALUE_VERSION,
+            value,
+        })
+        .map_err(|error| CatalogError::Invalid(format!("{name} {key:?}: {error}")))?;
+        if encoded.len() > MAX_VALUE_BYTES {
+            return Err(CatalogError::Invalid(format!(
+                "{name} {key:?} takes {} bytes; at most {MAX_VALUE_BYTES} can be stored",
+                encoded.len()
+            )));
+        }
+        Ok(Self {
+            table,
+            key: key.to_owned(),
+            value: Some(encoded),
+        })
+    }
+
+    pub fn remove(table: Table, key: &str) -> Self {
+        Self {
+            table,
+            key: key.to_owned(),
+            value: None,
+        }
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Store {
+    database: Database,
+    file: PathBuf,
+}
+
+impl Store {
+    pub fn open(directory: &Path) -> Result<Self, CatalogError> {
+        let file = directory.join(FILE_NAME);
+        let fail =
+            |error: &dyn Display| CatalogError::Store(format!("{}: {error}", file.display()));
+        std::fs::create_dir_all(directory).map_err(|error| fail(&error))?;
+        let mut database = Database::builder()
+            .set_cache_size(CACHE_BYTES)
+            .create(&file)
+            .map_err(|error| open_error(directory, &error))?;
+        let intact = database
+            .check_integrity()
+            .map_err(|error| open_error(directory, &error))?;
+        if !intact {
+            tracing::warn!(
+                file = %file.display(),
+                "the catalog was damaged and has been repaired to its last intact change"
+            );
+        }
+        // The name of a new file is durable only when its directory is.
+        std::fs::File::open(directory)
+            .and_then(|directory| directory.sync_all())
+            .map_err(|error| fail(&error))?;
+        let store = Self { database, file };
+        store.create_tables().map_err(|error| store.fail(&error))?;
+        Ok(store)
+    }
+
+    /// Every key and value of a table, in the order of keys.
+    pub fn load<T: DeserializeOwned>(
+        &self,
+        table: Table,
+    ) -> Result<Vec<(String, T)>, CatalogError> {
+        let encoded = self.read_table(table).map_err(|error| self.fail(&error))?;
+        encoded
+            .into_iter()
+            .map(|(key, value)| {
+                let value = decode(&value).map_err(|message| {
+                    CatalogError::Store(format!(
+                        "{}: {} {key:?} {message}",
+                        self.file.display(),
+                        table.name()
+                    ))
+                })?;
+                Ok((key, value))
+            })
+            .collect()
+    }
+
+    /// Applies all changes or none; they are on the disk when this returns.
+    pub fn commit(&self, changes: &[Change]) -> Result<(), CatalogError> {
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.write(changes).map_err(|error| self.fail(&error))
+    }
+
+    // redb's error is 160 bytes; boxed, it does not weigh on the paths that succeed.
+    fn write(&self, changes: &[Change]) -> Result<(), Box<redb::Error>> {
+        let transaction = self.database.begin_write().map_err(boxed)?;
+        for change in changes {
+            let mut table = transaction
+                .open_table(change.table.definition())
+                .map_err(boxed)?;
+            let key = change.key.as_str();
+            match &change.value {
+                Some(value) => table.insert(key, value.as_slice()).map_err(boxed)?,
+                None => table.remove(key).map_err(boxed)?,
+            };
+        }
+        transaction.commit().map_err(boxed)
+    }
+
+    fn create_tables(&self) -> Result<(), Box<redb::Error>> {
+        let transaction = self.database.begin_write().map_err(boxed)?;
+        let existing = transaction.list_tables().map_err(boxed)?.count();
+        if existing == Table::ALL.len() {
+            return transaction.abort().map_err(boxed);
+        }
+        for table in Table::ALL {
+            transaction.open_table(table.definition()).map_err(boxed)?;
+        }
+        transaction.commit().map_err(boxed)
+    }
+
+    fn read_table(&self, table: Table) -> Result<Vec<(String, Vec<u8>)>, Box<redb::Error>> {
+        let transaction = self.database.begin_read().map_err(boxed)?;
+        let table = transaction.open_table(table.definition()).map_err(boxed)?;
+        let mut rows = Vec::new();
+        for row in table.iter().map_err(boxed)? {
+            let (key, value) = row.map_err(boxed)?;
+            rows.push((key.value().to_owned(), value.value().to_vec()));
+        }
+        Ok(rows)
+    }
+
+    fn fail(&self, error: &redb::Error) -> CatalogError {
+        CatalogError::Store(format!("{}: {error}", self.file.display()))
+    }
+}
+
+fn boxed(error: impl Into<redb::Error>) -> Box<redb::Error> {
+    Box::new(error.into())
+}
+
+pub(super) fn damaged(directory: &Path, cause: impl Display) -> CatalogError {
+    CatalogError::Store(format!(
+        "{} is damaged ({cause}); restore it from a backup, or move it away to begin with an empty catalog",
+        directory.join(FILE_NAME).display()
+    ))
+}
+
+fn open_error(directory: &Path, error: &DatabaseError) -> CatalogError {
+    match error {
+        DatabaseError::DatabaseAlreadyOpen => CatalogError::Store(format!(
+            "another tidegate process uses {}",
+            directory.display()
+        )),
+        DatabaseError::Storage(StorageError::Corrupted(_)) | DatabaseError::RepairAborted => {
+            damaged(directory, error)
+        }
+        DatabaseError::Storage(StorageError::Io(cause))
+            if matches!(
+                cause.kind(),
+                ErrorKind::InvalidData | ErrorKind::UnexpectedEof
+            ) =>
+        {
+            damaged(directory, error)
+        }
+        other => CatalogError::Store(format!("{}: {other}", directory.join(FILE_NAME).display())),
+    }
+}
+
+/// The version is looked at before the value, which a newer version may have given another shape. The message carries
+/// positions and never content: a value may be a secret.
+fn decode<T: DeserializeOwned>(encoded: &[u8]) -> Result<T, String> {
+    let damaged = |error: serde_json::Error| {
+        format!(
+            "is damaged (JSON {:?} error at column {})",
+            error.classify(),
+            error.column()
+        )
+    };
+    let VersionAlone { version } = serde_json::from_slice(encoded).map_err(damaged)?;
+    if version != VALUE_VERSION {
+        return Err(format!(
+            "has version {version}; this tidegate reads version {VALUE_VERSION}: use a newer tidegate"
+        ));
+    }
+    let Versioned { value } = serde_json::from_slice(encoded).map_err(damaged)?;
+    Ok(value)
+}

@@ -1,0 +1,167 @@
+//! `tidegate plugin`: WebAssembly plugins of a running broker, through its admin port.
+
+use std::path::PathBuf;
+
+use clap::{Args, Subcommand};
+use reqwest::Method;
+use serde_json::Value;
+
+use super::CliError;
+use super::admin_client::{AdminOptions, Call};
+
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Examples:\n  tidegate plugin deploy by-customer partition_by_field.wasm --config field=customer.id\n  \
+                        tidegate topic alter orders --config tidegate.partitioner=by-customer\n  \
+                        tidegate plugin list\n  tidegate plugin rollback by-customer\n  tidegate plugin remove by-customer"
+)]
+pub struct PluginCommand {
+    #[command(subcommand)]
+    action: PluginAction,
+    #[command(flatten)]
+    admin: AdminOptions,
+}
+
+#[derive(Debug, Subcommand)]
+enum PluginAction {
+    /// Check, compile and activate a component under a name; a name that exists gets a new revision
+    Deploy {
+        name: String,
+        /// A WebAssembly component (.wasm)
+        file: PathBuf,
+        /// A setting for the plugin; may be given more than once
+        #[arg(long, value_name = "KEY=VALUE")]
+        config: Vec<String>,
+    },
+    /// List plugins with their revisions
+    List {
+        /// Print the broker's answer as JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Make an earlier revision active again (without a number: the one before)
+    Rollback {
+        name: String,
+        #[arg(long)]
+        revision: Option<u32>,
+    },
+    /// Remove a plugin that no topic and no setting names
+    Remove { name: String },
+}
+
+pub async fn run(command: PluginCommand) -> Result<(), CliError> {
+    let admin = &command.admin;
+    match &command.action {
+        PluginAction::Deploy { name, file, config } => {
+            let path = plugin_path(name)?;
+            let mut call = Call::new(Method::PUT, &path);
+            call.body = std::fs::read(file)
+                .map_err(|error| CliError::new(format!("{}: {error}", file.display())))?;
+            call.query = vec![("config", config_json(config)?)];
+            let answer = admin.send(call).await?;
+            println!("plugin {name}: revision {} is active", active(&answer));
+        }
+        PluginAction::List { json } => {
+            let answer = admin.send(Call::new(Method::GET, "/v1/plugins")).await?;
+            if *json {
+                println!("{answer:#}")
+            } else {
+                print_table(&answer)
+            }
+        }
+        PluginAction::Rollback { name, revision } => {
+            let path = format!("{}/rollback", plugin_path(name)?);
+            let mut call = Call::new(Method::POST, &path);
+            call.query = revision
+                .iter()
+                .map(|number| ("revision", number.to_string()))
+                .collect();
+            let answer = admin.send(call).await?;
+            println!("plugin {name}: revision {} is active", active(&answer));
+        }
+        PluginAction::Remove { name } => {
+            admin
+                .send(Call::new(Method::DELETE, &plugin_path(name)?))
+                .await?;
+            println!("plugin {name} removed");
+        }
+    }
+    Ok(())
+}
+
+fn plugin_path(name: &str) -> Result<String, CliError> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if name.is_empty() || !name.chars().all(legal) {
+        return Err(CliError::new(format!(
+            "plugin name {name:?}: use letters, digits and . _ -"
+        )));
+    }
+    Ok(format!("/v1/plugins/{name}"))
+}
+
+fn config_json(pairs: &[String]) -> Result<String, CliError> {
+    let split = |pair: &String| match pair.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), Value::from(value))),
+        _ => Err(CliError::new(format!("--config {pair}: write KEY=VALUE"))),
+    };
+    let map: serde_json::Map<String, Value> = pairs.iter().map(split).collect::<Result<_, _>>()?;
+    Ok(Value::Object(map).to_string())
+}
+
+fn active(answer: &Value) -> u64 {
+    answer
+        .get("active")
+        .and_then(Value::as_u64)
+        .unwrap_or_default()
+}
+
+fn print_table(answer: &Value) {
+    let plugins = answer
+        .get("plugins")
+        .unwrap_or(answer)
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
+    if plugins.is_empty() {
+        println!("no plugins; deploy one with `tidegate plugin deploy NAME FILE.wasm`");
+        return;
+    }
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header([
+        "plugin", "world", "revision", "active", "digest", "bytes", "config",
+    ]);
+    for plugin in &plugins {
+        let text = |value: Option<&Value>| match value {
+            Some(Value::String(text)) => text.clone(),
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        for revision in plugin
+            .get("revisions")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let number = revision
+                .get("revision")
+                .and_then(Value::as_u64)
+                .unwrap_or_default();
+            let digest: String = text(revision.get("digest")).chars().take(12).collect();
+            table.add_row([
+                text(plugin.get("name")),
+                text(revision.get("world")),
+                number.to_string(),
+                if number == active(plugin) {
+                    "yes".to_owned()
+                } else {
+                    String::new()
+                },
+                digest,
+                text(revision.get("size_bytes")),
+                text(revision.get("config")),
+            ]);
+        }
+    }
+    println!("{table}");
+}

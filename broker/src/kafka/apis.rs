@@ -1,0 +1,199 @@
+//! THE table: one row for each API that the broker speaks. Dispatch, version checks, ApiVersions, metric labels and the
+//! documentation derive from it.
+
+use std::future::Future;
+use std::ops::RangeInclusive;
+use std::pin::Pin;
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::{self as wire, ApiKey, ResponseHeader};
+use kafka_protocol::protocol::{Encodable, HeaderVersion};
+
+use super::context::Context;
+use super::error::code_name;
+use super::guard::{self, DecodeError};
+use super::handlers;
+use crate::net::Reply;
+
+/// One API.
+pub struct Api {
+    pub key: ApiKey,
+    pub name: &'static str,
+    /// Served versions.
+    pub versions: RangeInclusive<i16>,
+    /// What ApiVersions says the lowest version is. Lower than the served one where clients take the advertised range for
+    /// a sign of something else.
+    pub advertised_min: i16,
+    /// Answered before the connection has authenticated.
+    pub before_authentication: bool,
+    pub serve: Serve,
+}
+
+impl std::fmt::Debug for Api {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {:?}", self.name, self.versions)
+    }
+}
+
+/// Decodes a request's body, handles it and encodes the answer.
+pub type Serve =
+    fn(Context, i32, Bytes) -> Pin<Box<dyn Future<Output = Result<Answer, ServeError>> + Send>>;
+
+/// An encoded answer.
+#[derive(Debug)]
+pub struct Answer {
+    /// `None`: the protocol has no answer (acks=0).
+    pub reply: Option<Reply>,
+    /// The protocol's code of the first error in it, 0 for none.
+    pub error: i16,
+}
+
+impl Answer {
+    pub fn error_name(&self) -> Option<&'static str> {
+        code_name(self.error)
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum ServeError {
+    #[error("malformed request: {0}")]
+    Decode(#[from] DecodeError),
+    #[error("the answer could not be encoded: {0}")]
+    Encode(String),
+    /// What the protocol answers by closing the connection.
+    #[error("{0}")]
+    Close(String),
+}
+
+/// What a handler gives back: a response of the protocol, or something that knows its own bytes.
+pub trait IntoAnswer {
+    fn into_answer(self, context: &Context, correlation_id: i32) -> Result<Answer, ServeError>;
+}
+
+/// The first error code that a response carries; 0 for none.
+pub trait FirstError {
+    fn first_error(&self) -> i16;
+}
+
+impl<R: Encodable + HeaderVersion + FirstError> IntoAnswer for R {
+    fn into_answer(self, context: &Context, correlation_id: i32) -> Result<Answer, ServeError> {
+        let mut bytes = BytesMut::with_capacity(256);
+        let header = ResponseHeader::default().with_correlation_id(correlation_id);
+        header
+            .encode(&mut bytes, R::header_version(context.version))
+            .and_then(|()| self.encode(&mut bytes, context.version))
+            .map_err(|error| ServeError::Encode(error.to_string()))?;
+        Ok(Answer {
+            reply: Some(vec![bytes.freeze()]),
+            error: self.first_error(),
+        })
+    }
+}
+
+macro_rules! first_error {
+    ($($response:ident: |$r:ident| $code:expr;)*) => {
+        $(impl FirstError for wire::$response {
+            fn first_error(&self) -> i16 {
+                let $r = self;
+                $code
+            }
+        })*
+    };
+}
+
+fn first(codes: impl IntoIterator<Item = i16>) -> i16 {
+    codes.into_iter().find(|code| *code != 0).unwrap_or(0)
+}
+
+first_error! {
+    ApiVersionsResponse: |r| r.error_code;
+    MetadataResponse: |r| first(r.topics.iter().map(|topic| topic.error_code));
+    ProduceResponse: |r| first(r.responses.iter().flat_map(|t| &t.partition_responses).map(|p| p.error_code));
+    ListOffsetsResponse: |r| first(r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code));
+    CreateTopicsResponse: |r| first(r.topics.iter().map(|topic| topic.error_code));
+    DeleteTopicsResponse: |r| first(r.responses.iter().map(|topic| topic.error_code));
+    CreatePartitionsResponse: |r| first(r.results.iter().map(|topic| topic.error_code));
+    DescribeConfigsResponse: |r| first(r.results.iter().map(|result| result.error_code));
+    AlterConfigsResponse: |r| first(r.responses.iter().map(|response| response.error_code));
+    DescribeLogDirsResponse: |r| r.error_code;
+    IncrementalAlterConfigsResponse: |r| first(r.responses.iter().map(|response| response.error_code));
+    DescribeClusterResponse: |r| r.error_code;
+    FindCoordinatorResponse: |r| first([r.error_code].into_iter().chain(r.coordinators.iter().map(|c| c.error_code)));
+    JoinGroupResponse: |r| r.error_code;
+    SyncGroupResponse: |r| r.error_code;
+    HeartbeatResponse: |r| r.error_code;
+    LeaveGroupResponse: |r| first([r.error_code].into_iter().chain(r.members.iter().map(|member| member.error_code)));
+    OffsetCommitResponse: |r| first(r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code));
+    OffsetFetchResponse: |r| first([r.error_code].into_iter().chain(r.groups.iter().map(|group| group.error_code)));
+    DescribeGroupsResponse: |r| first(r.groups.iter().map(|group| group.error_code));
+    ListGroupsResponse: |r| r.error_code;
+    DeleteGroupsResponse: |r| first(r.results.iter().map(|result| result.error_code));
+    InitProducerIdResponse: |r| r.error_code;
+    SaslHandshakeResponse: |r| r.error_code;
+    SaslAuthenticateResponse: |r| r.error_code;
+    CreateAclsResponse: |r| first(r.results.iter().map(|result| result.error_code));
+    DescribeAclsResponse: |r| r.error_code;
+    DeleteAclsResponse: |r| first(r.filter_results.iter().map(|result| result.error_code));
+}
+
+macro_rules! apis {
+    ($($name:ident($request:ident) $handler:ident $(advertised from $from:literal)? $(, $before:ident)?;)*) => {
+        /// Every API, by its key's order in the protocol.
+        pub static APIS: &[Api] = &[$(Api {
+            key: ApiKey::$name,
+            name: stringify!($name),
+            versions: handlers::$handler::VERSIONS,
+            advertised_min: apis!(@min $handler $($from)?),
+            before_authentication: apis!(@before $($before)?),
+            serve: |context, correlation_id, body| {
+                Box::pin(async move {
+                    let request = guard::decode::<wire::$request>(body, context.version)?;
+                    handlers::$handler::handle(&context, request).await.into_answer(&context, correlation_id)
+                })
+            },
+        }),*];
+    };
+    (@min $handler:ident $from:literal) => { $from };
+    (@min $handler:ident) => { *handlers::$handler::VERSIONS.start() };
+    (@before before_authentication) => { true };
+    (@before) => { false };
+}
+
+apis! {
+    // librdkafka before 2.11 takes a minimum above 0 for a broker too old to compress for (KIP-896 keeps it for that reason).
+    Produce(ProduceRequest) produce advertised from 0;
+    Fetch(FetchRequest) fetch;
+    ListOffsets(ListOffsetsRequest) list_offsets;
+    Metadata(MetadataRequest) metadata;
+    OffsetCommit(OffsetCommitRequest) offset_commit;
+    OffsetFetch(OffsetFetchRequest) offset_fetch;
+    FindCoordinator(FindCoordinatorRequest) find_coordinator;
+    JoinGroup(JoinGroupRequest) join_group;
+    Heartbeat(HeartbeatRequest) heartbeat;
+    LeaveGroup(LeaveGroupRequest) leave_group;
+    SyncGroup(SyncGroupRequest) sync_group;
+    DescribeGroups(DescribeGroupsRequest) describe_groups;
+    ListGroups(ListGroupsRequest) list_groups;
+    // librdkafka takes a minimum above 0 for a broker without a handshake, and would send its tokens outside frames.
+    SaslHandshake(SaslHandshakeRequest) sasl_handshake advertised from 0, before_authentication;
+    ApiVersions(ApiVersionsRequest) api_versions, before_authentication;
+    CreateTopics(CreateTopicsRequest) create_topics;
+    DeleteTopics(DeleteTopicsRequest) delete_topics;
+    InitProducerId(InitProducerIdRequest) init_producer_id;
+    DescribeAcls(DescribeAclsRequest) describe_acls;
+    CreateAcls(CreateAclsRequest) create_acls;
+    DeleteAcls(DeleteAclsRequest) delete_acls;
+    DescribeConfigs(DescribeConfigsRequest) describe_configs;
+    AlterConfigs(AlterConfigsRequest) alter_configs;
+    DescribeLogDirs(DescribeLogDirsRequest) describe_log_dirs;
+    SaslAuthenticate(SaslAuthenticateRequest) sasl_authenticate, before_authentication;
+    CreatePartitions(CreatePartitionsRequest) create_partitions;
+    DeleteGroups(DeleteGroupsRequest) delete_groups;
+    IncrementalAlterConfigs(IncrementalAlterConfigsRequest) incremental_alter_configs;
+    DescribeCluster(DescribeClusterRequest) describe_cluster;
+}
+
+/// The row of an API key, if the broker speaks it.
+pub fn find(key: i16) -> Option<&'static Api> {
+    APIS.iter().find(|api| api.key as i16 == key)
+}

@@ -1,0 +1,211 @@
+//! One connection's requests: header, version, authentication, then the table's row. Every check that all APIs share is
+//! here and nowhere else.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use bytes::{Buf, Bytes};
+use kafka_protocol::messages::{ApiKey, RequestHeader};
+use parking_lot::Mutex;
+
+use super::ResponseError;
+use super::apis::{self, Answer, Api, IntoAnswer, ServeError};
+use super::context::{Context, Services, Session};
+use super::{guard, handlers};
+use crate::net::{ConnectionInfo, Finished, FrameHandler, Service, Started};
+use crate::types::Principal;
+
+/// Guessing passwords is held up by this much for each try, as Kafka's connection.failed.authentication.delay.ms does.
+const FAILED_AUTHENTICATION_DELAY: Duration = Duration::from_millis(100);
+
+/// API key, version and correlation id, which every request begins with.
+const FIXED_HEADER_BYTES: usize = 8;
+
+/// The Kafka protocol as a service of listeners.
+#[derive(Debug)]
+pub struct KafkaService {
+    pub services: Arc<Services>,
+}
+
+impl Service for KafkaService {
+    type Handler = KafkaConnection;
+
+    fn connect(&self, info: ConnectionInfo) -> KafkaConnection {
+        let anonymous = info.sasl_mechanisms.is_empty().then(Principal::anonymous);
+        let principal = info.certificate_principal.clone().or(anonymous);
+        let session = Session {
+            host: info.peer.ip().to_canonical().to_string(),
+            principal: ArcSwap::from_pointee(principal),
+            sasl: Mutex::new(None),
+            info,
+        };
+        KafkaConnection {
+            services: self.services.clone(),
+            session: Arc::new(session),
+        }
+    }
+}
+
+/// One connection.
+#[derive(Debug)]
+pub struct KafkaConnection {
+    services: Arc<Services>,
+    session: Arc<Session>,
+}
+
+impl FrameHandler for KafkaConnection {
+    async fn start(&mut self, frame: Bytes) -> Started {
+        let begun = Instant::now();
+        let (api, context, correlation_id, body) = match self.open(frame) {
+            Ok(Opened::Request {
+                api,
+                context,
+                correlation_id,
+                body,
+            }) => (api, context, correlation_id, body),
+            Ok(Opened::Answered(answer)) => {
+                return Started::Ready(answer.reply.unwrap_or_default());
+            }
+            Err(reason) => {
+                return Started::Close {
+                    reply: None,
+                    reason,
+                };
+            }
+        };
+        let services = self.services.clone();
+        let mut serving = (api.serve)(context, correlation_id, body);
+        // The first poll does the ordered part of a request; what it then waits for holds nobody up.
+        match futures_util::poll!(&mut serving) {
+            std::task::Poll::Ready(outcome) => match finish(&services, api, begun, outcome) {
+                Finished::Reply(reply) => Started::Ready(reply),
+                Finished::Silent => Started::Silent,
+                Finished::Close {
+                    reply: Some(reply),
+                    reason,
+                } if api.key == ApiKey::SaslAuthenticate => {
+                    Started::Later(Box::pin(delayed_close(reply, reason)))
+                }
+                Finished::Close { reply, reason } => Started::Close { reply, reason },
+            },
+            std::task::Poll::Pending => Started::Later(Box::pin(async move {
+                let outcome = serving.await;
+                match finish(&services, api, begun, outcome) {
+                    Finished::Close {
+                        reply: Some(reply),
+                        reason,
+                    } if api.key == ApiKey::SaslAuthenticate => delayed_close(reply, reason).await,
+                    finished => finished,
+                }
+            })),
+        }
+    }
+
+    fn authenticated(&self) -> bool {
+        self.session.principal.load().is_some()
+    }
+}
+
+async fn delayed_close(reply: crate::net::Reply, reason: String) -> Finished {
+    tokio::time::sleep(FAILED_AUTHENTICATION_DELAY).await;
+    Finished::Close {
+        reply: Some(reply),
+        reason,
+    }
+}
+
+/// A frame after the checks that all APIs share.
+enum Opened {
+    Request {
+        api: &'static Api,
+        context: Context,
+        correlation_id: i32,
+        body: Bytes,
+    },
+    Answered(Answer),
+}
+
+impl KafkaConnection {
+    fn open(&self, mut frame: Bytes) -> Result<Opened, String> {
+        let mut fixed = frame
+            .get(..FIXED_HEADER_BYTES)
+            .ok_or("the frame is too short for a request header")?;
+        let (key, version, correlation_id) = (fixed.get_i16(), fixed.get_i16(), fixed.get_i32());
+        let api = apis::find(key).ok_or_else(|| format!("API key {key} is not spoken here"))?;
+        if !api.before_authentication && !self.authenticated() {
+            return Err(format!("{} came before authentication", api.name));
+        }
+        let context = |version, client_id| Context {
+            services: self.services.clone(),
+            session: self.session.clone(),
+            version,
+            client_id,
+        };
+        if !api.versions.contains(&version) {
+            if api.key == ApiKey::ApiVersions {
+                // The one answer that every client understands, whatever it asked with (KIP-511).
+                let answer = handlers::api_versions::unsupported()
+                    .into_answer(&context(0, None), correlation_id);
+                return answer
+                    .map(Opened::Answered)
+                    .map_err(|error| error.to_string());
+            }
+            let (low, high) = (api.versions.start(), api.versions.end());
+            return Err(format!(
+                "{} version {version} is not supported ({low} to {high} are)",
+                api.name
+            ));
+        }
+        let header: RequestHeader =
+            guard::decode_prefix(&mut frame, api.key.request_header_version(version))
+                .map_err(|error| format!("malformed header of {}: {error}", api.name))?;
+        let context = context(version, header.client_id);
+        Ok(Opened::Request {
+            api,
+            context,
+            correlation_id,
+            body: frame,
+        })
+    }
+}
+
+/// Counts an answer and says how the connection goes on.
+fn finish(
+    services: &Services,
+    api: &'static Api,
+    begun: Instant,
+    outcome: Result<Answer, ServeError>,
+) -> Finished {
+    match outcome {
+        Ok(answer) => {
+            services
+                .metrics
+                .request(api.name, begun.elapsed(), answer.error_name());
+            let failed_authentication = api.before_authentication
+                && answer.error == ResponseError::SaslAuthenticationFailed.code();
+            match answer.reply {
+                reply @ Some(_) if failed_authentication => Finished::Close {
+                    reply,
+                    reason: "authentication failed".to_owned(),
+                },
+                Some(reply) => Finished::Reply(reply),
+                None => Finished::Silent,
+            }
+        }
+        Err(error) => {
+            let label = match &error {
+                ServeError::Decode(_) => "InvalidRequest",
+                ServeError::Encode(_) => "UnknownServerError",
+                ServeError::Close(_) => "Closed",
+            };
+            services
+                .metrics
+                .request(api.name, begun.elapsed(), Some(label));
+            Finished::Close {
+                reply: None,
+                reason: format!("{}: {error}", api.name),
+            }
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! From a domain's outcome to Kafka's error code, in one place; and the bound on messages that go with codes.
+
+use kafka_protocol::ResponseError;
+use kafka_protocol::protocol::StrBytes;
+
+use crate::catalog::CatalogError;
+use crate::coordinator::GroupError;
+use crate::log::{AppendError, ReadError};
+
+/// The longest message that an answer carries, in bytes. Names from the request come back in messages; a string of an old
+/// version holds 32,767 bytes, and an answer that cannot be written would cost the client its connection.
+const MAX_MESSAGE: usize = 1_000;
+
+/// A message as responses carry it.
+pub fn message(text: impl Into<String>) -> Option<StrBytes> {
+    let mut text = text.into();
+    if text.len() > MAX_MESSAGE {
+        text.truncate(text.floor_char_boundary(MAX_MESSAGE));
+        text.push('…');
+    }
+    Some(StrBytes::from_string(text))
+}
+
+/// The protocol's code for a refused append. Retriable codes are given only where the same bytes may succeed later.
+pub fn append_code(error: &AppendError) -> ResponseError {
+    match error {
+        AppendError::Corrupt(_) => ResponseError::CorruptMessage,
+        AppendError::Invalid(_) => ResponseError::InvalidRecord,
+        AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
+        AppendError::InvalidTimestamp(_) => ResponseError::InvalidTimestamp,
+        AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
+        AppendError::DuplicateSequence { .. } => ResponseError::DuplicateSequenceNumber,
+        AppendError::FencedEpoch { .. } => ResponseError::InvalidProducerEpoch,
+        AppendError::Storage(_) | AppendError::Stopped(_) => ResponseError::KafkaStorageError,
+        AppendError::Deleted => ResponseError::UnknownTopicOrPartition,
+    }
+}
+
+pub fn read_code(error: &ReadError) -> ResponseError {
+    match error {
+        ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
+        ReadError::Corrupt { .. } => ResponseError::CorruptMessage,
+        ReadError::Storage(_) => ResponseError::KafkaStorageError,
+        ReadError::Deleted => ResponseError::UnknownTopicOrPartition,
+    }
+}
+
+/// The protocol's name of an error code for metric labels; `None` for success.
+pub fn code_name(code: i16) -> Option<&'static str> {
+    use std::collections::BTreeMap;
+
+    use parking_lot::Mutex;
+
+    // The crate's names are not to be had as static strings: each is made once. Codes come from the broker alone, so the
+    // table cannot grow past the protocol's list.
+    static NAMES: Mutex<BTreeMap<i16, &'static str>> = Mutex::new(BTreeMap::new());
+    let error = ResponseError::try_from_code(code)?;
+    Some(
+        NAMES
+            .lock()
+            .entry(code)
+            .or_insert_with(|| Box::leak(error.to_string().into_boxed_str())),
+    )
+}
+
+/// The code of an outcome; 0 when there was no error.
+pub fn code_of<T>(outcome: &Result<T, ResponseError>) -> i16 {
+    outcome.as_ref().err().map_or(0, ResponseError::code)
+}
+
+/// The code of a coordinator's refusal, one to one.
+pub fn group_code(error: &GroupError) -> ResponseError {
+    match error {
+        GroupError::Loading => ResponseError::CoordinatorLoadInProgress,
+        GroupError::InvalidGroupId => ResponseError::InvalidGroupId,
+        GroupError::UnknownMember => ResponseError::UnknownMemberId,
+        GroupError::MemberIdRequired(_) => ResponseError::MemberIdRequired,
+        GroupError::IllegalGeneration => ResponseError::IllegalGeneration,
+        GroupError::InconsistentProtocol => ResponseError::InconsistentGroupProtocol,
+        GroupError::InvalidSessionTimeout => ResponseError::InvalidSessionTimeout,
+        GroupError::RebalanceInProgress => ResponseError::RebalanceInProgress,
+        GroupError::FencedInstanceId => ResponseError::FencedInstanceId,
+        GroupError::GroupMaxSize => ResponseError::GroupMaxSizeReached,
+        GroupError::NonEmptyGroup => ResponseError::NonEmptyGroup,
+        GroupError::GroupIdNotFound => ResponseError::GroupIdNotFound,
+        GroupError::OffsetMetadataTooLarge => ResponseError::OffsetMetadataTooLarge,
+        // Clients look for the coordinator and try again, as they do in Kafka when its offsets topic cannot be written.
+        GroupError::Storage(_) => ResponseError::CoordinatorNotAvailable,
+        // Trying again would not help, and every client takes this code for final.
+        GroupError::TooManyGroups => ResponseError::PolicyViolation,
+    }
+}
+
+/// The code of a refusal by the catalog, where no API has a better one of its own.
+pub fn catalog_code(error: &CatalogError) -> ResponseError {
+    match error {
+        CatalogError::Exists(_) => ResponseError::DuplicateResource,
+        CatalogError::Missing(_) => ResponseError::ResourceNotFound,
+        CatalogError::Invalid(_) => ResponseError::InvalidRequest,
+        CatalogError::Store(_) => ResponseError::KafkaStorageError,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_refusal_of_the_coordinator_has_the_code_that_clients_act_on() {
+        let table = [
+            (GroupError::Loading, 14),
+            (GroupError::InvalidGroupId, 24),
+            (GroupError::UnknownMember, 25),
+            (GroupError::MemberIdRequired("m".into()), 79),
+            (GroupError::IllegalGeneration, 22),
+            (GroupError::InconsistentProtocol, 23),
+            (GroupError::InvalidSessionTimeout, 26),
+            (GroupError::RebalanceInProgress, 27),
+            (GroupError::FencedInstanceId, 82),
+            (GroupError::GroupMaxSize, 81),
+            (GroupError::NonEmptyGroup, 68),
+            (GroupError::GroupIdNotFound, 69),
+            (GroupError::OffsetMetadataTooLarge, 12),
+            (GroupError::Storage("full".into()), 15),
+            (GroupError::TooManyGroups, 44),
+        ];
+        for (error, code) in table {
+            assert_eq!(group_code(&error).code(), code, "{error}");
+        }
+    }
+
+    #[test]
+    fn a_message_is_cut_between_characters() {
+        let long = "é".repeat(20_000);
+        let cut = message(long).expect("there is a message");
+        assert!(cut.len() <= MAX_MESSAGE + '…'.len_utf8());
+        assert!(cut.ends_with("é…"));
+        assert_eq!(message("short").as_deref(), Some("short"));
+    }
+}

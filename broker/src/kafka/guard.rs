@@ -1,0 +1,296 @@
+//! Decodes requests from peers that nobody trusts.
+//!
+//! The crate's array decoders reserve room for as many elements as the wire *announces*: four bytes that lie ask for a
+//! hundred gigabytes and end the process. A [`Guard`] stands between the frame and those decoders, hands out slices of
+//! the frame without copying, and checks each announcement before a decoder can act on it.
+//!
+//! - **Flexible versions** (KIP-482) announce lengths and counts as unsigned varints, which only the numbers of tagged
+//!   fields are besides. A varint must fit in what is left of the frame. One that turns out to be the length of the bytes read next costs nothing; every
+//!   other one counts as elements, and all elements of a request together may be no more than its bytes (an element takes
+//!   at least one), and no more than [`MAX_ELEMENTS`].
+//! - **Older versions** announce them as 32-bit integers, which scalars such as `max_bytes` are too. A value above the
+//!   bytes that are left is answered as one more than those: were it a count or a length, decoding fails. When decoding
+//!   succeeds it was a scalar, and the frame is decoded again as it stands. Where that proof would itself need room for
+//!   more than [`MAX_ELEMENTS`], the request is refused: a frame of over a megabyte, in an old version, not Produce.
+//!
+//! What a request may reserve is bounded by that: the widest element of the served APIs takes 136 bytes in memory, so a
+//! flexible request reserves at most 136 times its size and 143 MB; an older one, whose arrays nest three deep, three times
+//! that. It is address space alone: only elements that are really there are ever written to, and those take about
+//! 35 times their bytes at worst (a list of empty strings, one byte each).
+
+use bytes::{Buf, Bytes, TryGetError};
+use kafka_protocol::messages::{ApiKey, RequestHeader};
+use kafka_protocol::protocol::buf::{ByteBuf, NotEnoughBytesError};
+use kafka_protocol::protocol::{Decodable, Request};
+
+/// Elements that all arrays of one request may have together; also the longest bytes field outside Produce.
+pub const MAX_ELEMENTS: usize = 1 << 20;
+
+/// The longest string, Kafka's own bound: older versions count its bytes with 16 bits, and what was stored by a newer
+/// version must be answerable in an older.
+const MAX_STRING: usize = i16::MAX as usize;
+
+/// The number of a tagged field is a varint too, and may be larger than what is left. Kafka counts them from 0; a field
+/// that is unknown here must not make a request unreadable up to this number. As a count it is too small to do harm.
+const MAX_TAG: usize = 64;
+
+/// The bytes of a varint of 32 bits.
+const MAX_VARINT_BYTES: u32 = 5;
+
+/// Why a frame is not a request. Fit for the log and for the peer: it says nothing of the frame's contents.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DecodeError {
+    #[error("byte {position} of the request announces {announced} {what}; {limit} are possible")]
+    Announced {
+        position: usize,
+        what: &'static str,
+        announced: u64,
+        limit: usize,
+    },
+    #[error("the request is malformed at byte {position}: {reason}")]
+    Malformed { position: usize, reason: String },
+    #[error("{0} bytes follow the end of the request")]
+    Trailing(usize),
+}
+
+/// Takes the header off the front of a frame. What remains in `frame` is the request.
+///
+/// # Errors
+/// When the bytes are no header.
+pub fn decode_prefix(frame: &mut Bytes, header_version: i16) -> Result<RequestHeader, DecodeError> {
+    let size = frame.len();
+    // Headers have no arrays: what they announce is taken from the frame as it is read, never reserved.
+    RequestHeader::decode(frame, header_version).map_err(|error| DecodeError::Malformed {
+        position: size - frame.len(),
+        reason: error.to_string(),
+    })
+}
+
+/// Decodes a whole request of a supported version.
+///
+/// # Errors
+/// When it is malformed, announces more than can be there, or bytes follow it.
+pub fn decode<T: Request>(frame: Bytes, version: i16) -> Result<T, DecodeError> {
+    let flexible = T::header_version(version) >= 2;
+    let mut guard = Guard::new(frame.clone(), flexible, T::KEY);
+    let decoded = T::decode(&mut guard, version);
+    if let Some(refusal) = guard.refusal.take() {
+        return Err(refusal);
+    }
+    let position = guard.position();
+    let request = whole(decoded, position, &guard.rest)?;
+    if !guard.clamped {
+        return Ok(request);
+    }
+    let mut plain = frame;
+    let decoded = T::decode(&mut plain, version);
+    whole(decoded, position, &plain)
+}
+
+fn whole<T, E: std::fmt::Display>(
+    decoded: Result<T, E>,
+    position: usize,
+    rest: &Bytes,
+) -> Result<T, DecodeError> {
+    let request = decoded.map_err(|error| DecodeError::Malformed {
+        position,
+        reason: error.to_string(),
+    })?;
+    if rest.is_empty() {
+        Ok(request)
+    } else {
+        Err(DecodeError::Trailing(rest.len()))
+    }
+}
+
+/// The longest bytes or string field of a request.
+fn longest_field(api_key: i16) -> usize {
+    match ApiKey::try_from(api_key) {
+        Ok(ApiKey::Produce) => usize::MAX,
+        Ok(ApiKey::JoinGroup | ApiKey::SyncGroup | ApiKey::SaslAuthenticate) => MAX_ELEMENTS,
+        _ => MAX_STRING,
+    }
+}
+
+/// A frame that is read under suspicion.
+struct Guard {
+    rest: Bytes,
+    size: usize,
+    flexible: bool,
+    longest_field: usize,
+    /// Elements announced so far, in a flexible version.
+    elements: usize,
+    /// The varint being read: its value so far and how many of its bytes had a successor.
+    varint: u64,
+    varint_bytes: u32,
+    /// The last varint, until the next read tells whether it was a length.
+    announced: Option<usize>,
+    /// In Produce, the 32-bit integers read in a row, but for the first of all, the timeout. After a partition's index
+    /// comes the length of its records, which may be most of the frame; a count never follows an index.
+    integers: u32,
+    timeout_read: bool,
+    clamped: bool,
+    refusal: Option<DecodeError>,
+}
+
+impl Guard {
+    fn new(rest: Bytes, flexible: bool, api_key: i16) -> Self {
+        Self {
+            size: rest.len(),
+            rest,
+            flexible,
+            longest_field: longest_field(api_key),
+            elements: 0,
+            varint: 0,
+            varint_bytes: 0,
+            announced: None,
+            integers: 0,
+            timeout_read: false,
+            clamped: false,
+            refusal: None,
+        }
+    }
+
+    fn position(&self) -> usize {
+        self.size - self.rest.len()
+    }
+
+    fn is_produce(&self) -> bool {
+        self.longest_field == usize::MAX
+    }
+
+    /// Called before every read that is no part of a varint.
+    fn settle(&mut self) {
+        self.varint = 0;
+        self.varint_bytes = 0;
+        self.integers = 0;
+        if let Some(announced) = self.announced.take() {
+            self.elements = self.elements.saturating_add(announced.saturating_sub(1));
+        }
+    }
+
+    fn refuse(&mut self, what: &'static str, announced: u64, limit: usize) -> TryGetError {
+        let position = self.position();
+        self.refusal.get_or_insert(DecodeError::Announced {
+            position,
+            what,
+            announced,
+            limit,
+        });
+        TryGetError {
+            requested: usize::try_from(announced).unwrap_or(usize::MAX),
+            available: limit,
+        }
+    }
+
+    /// One byte of a varint, or a boolean, which reads as a varint of one byte. A boolean above 1, which no client
+    /// writes, can only make the check stricter.
+    fn varint_byte(&mut self, byte: u8) -> Result<(), TryGetError> {
+        self.varint |= u64::from(byte & 0x7f) << (7 * self.varint_bytes);
+        if byte >= 0x80 {
+            self.varint_bytes += 1;
+            if self.varint_bytes == MAX_VARINT_BYTES {
+                return Err(self.refuse("or more bytes in a varint of 32 bits", 6, 5));
+            }
+            return Ok(());
+        }
+        let value = self.varint;
+        let after_index = self.is_produce() && self.integers > 0;
+        self.settle();
+        let most = if after_index {
+            self.rest.len()
+        } else {
+            let unspent = self.size.saturating_sub(self.elements);
+            let plausible = self.rest.len().min(unspent).max(MAX_TAG);
+            plausible.min(MAX_ELEMENTS.saturating_sub(self.elements))
+        };
+        // Lengths and counts are written one higher than they are, so that 0 can stand for null.
+        match usize::try_from(value) {
+            Ok(announced) if announced <= most.saturating_add(1) => {
+                self.announced = Some(announced);
+                Ok(())
+            }
+            _ => Err(self.refuse("elements or bytes", value.saturating_sub(1), most)),
+        }
+    }
+
+    /// A 32-bit integer in a version in which it may be a count or a length.
+    fn integer(&mut self, value: i32, may_be_large: bool) -> Result<i32, TryGetError> {
+        let left = self.rest.len();
+        let announced = match usize::try_from(value) {
+            Ok(announced) if !may_be_large && announced > left.min(MAX_ELEMENTS) => announced,
+            _ => return Ok(value),
+        };
+        if left >= MAX_ELEMENTS {
+            return Err(self.refuse("elements", announced as u64, MAX_ELEMENTS));
+        }
+        self.clamped = true;
+        Ok(i32::try_from(left + 1).unwrap_or(i32::MAX))
+    }
+}
+
+impl Buf for Guard {
+    fn remaining(&self) -> usize {
+        self.rest.len()
+    }
+
+    fn chunk(&self) -> &[u8] {
+        &self.rest
+    }
+
+    /// Every read but those overridden below ends here.
+    fn advance(&mut self, count: usize) {
+        self.settle();
+        self.rest.advance(count);
+    }
+
+    fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
+        let byte = self.rest.try_get_u8()?;
+        self.varint_byte(byte)?;
+        Ok(byte)
+    }
+
+    fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
+        let in_a_row = self.integers;
+        self.settle();
+        let value = self.rest.try_get_i32()?;
+        let first = !std::mem::replace(&mut self.timeout_read, true);
+        if !first {
+            self.integers = in_a_row + 1;
+        }
+        if self.flexible {
+            return Ok(value);
+        }
+        let may_be_large = self.is_produce() && (first || in_a_row > 0);
+        self.integer(value, may_be_large)
+    }
+}
+
+impl ByteBuf for Guard {
+    fn peek_bytes(&mut self, range: std::ops::Range<usize>) -> Bytes {
+        self.rest.slice(range)
+    }
+
+    fn get_bytes(&mut self, size: usize) -> Bytes {
+        // A tagged field's size is written as it is, every other length one higher.
+        if self.announced == Some(size) || self.announced == size.checked_add(1) {
+            self.announced = None;
+        }
+        self.settle();
+        self.rest.split_to(size)
+    }
+
+    fn try_get_bytes(&mut self, size: usize) -> Result<Bytes, NotEnoughBytesError> {
+        if size > self.longest_field {
+            self.refuse("bytes in one field", size as u64, self.longest_field);
+            return Err(NotEnoughBytesError);
+        }
+        if size > self.rest.len() {
+            return Err(NotEnoughBytesError);
+        }
+        Ok(self.get_bytes(size))
+    }
+}
+
+#[cfg(test)]
+mod tests;

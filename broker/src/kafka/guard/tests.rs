@@ -1,0 +1,393 @@
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
+
+use bytes::{BufMut, BytesMut};
+use kafka_protocol::messages::*;
+use kafka_protocol::protocol::{Encodable, StrBytes};
+
+use super::*;
+
+/// Runs a generic function for every request type that the broker serves.
+macro_rules! for_each_request {
+    ($function:ident($($argument:expr),*)) => {
+        for_each_request!(@ $function ($($argument),*) ApiVersionsRequest MetadataRequest ProduceRequest FetchRequest
+            ListOffsetsRequest CreateTopicsRequest DeleteTopicsRequest CreatePartitionsRequest DescribeConfigsRequest
+            IncrementalAlterConfigsRequest AlterConfigsRequest DescribeClusterRequest FindCoordinatorRequest
+            JoinGroupRequest SyncGroupRequest HeartbeatRequest LeaveGroupRequest OffsetCommitRequest OffsetFetchRequest
+            DescribeGroupsRequest ListGroupsRequest DeleteGroupsRequest InitProducerIdRequest SaslHandshakeRequest
+            SaslAuthenticateRequest CreateAclsRequest DescribeAclsRequest DeleteAclsRequest DescribeLogDirsRequest);
+    };
+    (@ $function:ident $arguments:tt $($request:ident)*) => {
+        $( for_each_request!(# $function $request $arguments); )*
+    };
+    (# $function:ident $request:ident ($($argument:expr),*)) => {
+        $function::<$request>($($argument),*)
+    };
+}
+
+/// SplitMix64.
+struct Random(u64);
+
+impl Random {
+    fn from_clock(test: &str) -> Self {
+        let seed = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(1, |since| since.as_nanos() as u64);
+        let seed = std::env::var("TIDEGATE_SEED")
+            .ok()
+            .and_then(|text| text.parse().ok())
+            .unwrap_or(seed);
+        eprintln!("{test}: TIDEGATE_SEED={seed} replays it");
+        Self(seed)
+    }
+
+    fn next(&mut self) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut mixed = self.0;
+        mixed = (mixed ^ (mixed >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        mixed = (mixed ^ (mixed >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        mixed ^ (mixed >> 31)
+    }
+
+    fn below(&mut self, bound: usize) -> usize {
+        (self.next() % bound as u64) as usize
+    }
+}
+
+/// A buffer without end from which any message decodes: every length and count is small, every string is text. It turns
+/// the crate's decoders into generators of valid messages.
+struct Dream<'a>(&'a mut Random);
+
+impl Buf for Dream<'_> {
+    fn remaining(&self) -> usize {
+        usize::MAX
+    }
+    fn chunk(&self) -> &[u8] {
+        &[0; 16]
+    }
+    fn advance(&mut self, _count: usize) {}
+    fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
+        // A length or count of 0 is null, which not every field may be.
+        Ok([1, 2, 3, 4][self.0.below(4)] * u8::from(self.0.below(32) > 0))
+    }
+    fn try_get_i8(&mut self) -> Result<i8, TryGetError> {
+        Ok(self.0.below(4) as i8)
+    }
+    fn try_get_i16(&mut self) -> Result<i16, TryGetError> {
+        Ok(self.0.below(4) as i16)
+    }
+    fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
+        Ok(self.0.below(4) as i32)
+    }
+    fn try_get_i64(&mut self) -> Result<i64, TryGetError> {
+        Ok(self.0.next() as i64)
+    }
+}
+
+impl ByteBuf for Dream<'_> {
+    fn peek_bytes(&mut self, range: std::ops::Range<usize>) -> Bytes {
+        vec![b'p'; range.len()].into()
+    }
+    fn get_bytes(&mut self, size: usize) -> Bytes {
+        (0..size)
+            .map(|_| b'a' + self.0.below(26) as u8)
+            .collect::<Vec<_>>()
+            .into()
+    }
+}
+
+fn sample<T: Request>(random: &mut Random, version: i16) -> Bytes {
+    let request = loop {
+        if let Ok(request) = T::decode(&mut Dream(random), version) {
+            break request;
+        }
+    };
+    encoded(&request, version)
+}
+
+fn encoded<T: Encodable>(request: &T, version: i16) -> Bytes {
+    let mut frame = BytesMut::new();
+    request
+        .encode(&mut frame, version)
+        .expect("a request encodes in the version it was made for");
+    frame.freeze()
+}
+
+fn versions<T: Request>() -> std::ops::RangeInclusive<i16> {
+    T::VERSIONS.min..=T::VERSIONS.max
+}
+
+#[test]
+fn what_the_plain_decoder_accepts_is_decoded_alike() {
+    fn check<T: Request + PartialEq + Debug>(random: &mut Random) {
+        for version in versions::<T>() {
+            for _ in 0..20 {
+                let frame = sample::<T>(random, version);
+                let plain = T::decode(&mut frame.clone(), version).expect("valid");
+                assert_eq!(
+                    decode::<T>(frame.clone(), version),
+                    Ok(plain),
+                    "API {} version {version} {frame:?}",
+                    T::KEY
+                );
+            }
+        }
+    }
+    let mut random = Random::from_clock("guard valid");
+    for_each_request!(check(&mut random));
+}
+
+#[test]
+fn a_frame_that_ends_early_or_late_is_refused() {
+    fn check<T: Request + PartialEq + Debug>(random: &mut Random) {
+        for version in versions::<T>() {
+            let frame = sample::<T>(random, version);
+            for end in 0..frame.len() {
+                assert!(
+                    decode::<T>(frame.slice(..end), version).is_err(),
+                    "API {} version {version} cut at {end}: {frame:?}",
+                    T::KEY
+                );
+            }
+            let mut longer = BytesMut::from(&frame[..]);
+            longer.put_u8(0);
+            assert_eq!(
+                decode::<T>(longer.freeze(), version),
+                Err(DecodeError::Trailing(1)),
+                "API {} version {version}",
+                T::KEY
+            );
+        }
+    }
+    let mut random = Random::from_clock("guard length");
+    for_each_request!(check(&mut random));
+}
+
+#[test]
+fn announcements_that_lie_end_neither_the_process_nor_its_patience() {
+    const LIES: [&[u8]; 6] = [
+        &[0x7f, 0xff, 0xff, 0xff],
+        &[0x10, 0x00, 0x00, 0x00],
+        &[0xff, 0xff, 0xff, 0xff, 0x07],
+        &[0x80, 0x80, 0x80, 0x80, 0x0f],
+        &[0xff, 0xff, 0xff, 0x7f],
+        &[0x80, 0x80, 0x80, 0x80, 0x80, 0x0f],
+    ];
+    fn check<T: Request + PartialEq + Debug>(random: &mut Random) {
+        for version in versions::<T>() {
+            let frame = sample::<T>(random, version);
+            for start in 0..frame.len() {
+                for lie in LIES {
+                    let mut overwritten = frame.to_vec();
+                    overwritten.truncate(start.max(frame.len().min(start + lie.len())));
+                    overwritten.splice(start.., lie.iter().copied());
+                    overwritten.extend(frame.iter().skip(start + lie.len()));
+                    let _ = decode::<T>(overwritten.clone().into(), version);
+                    overwritten.truncate(start + lie.len());
+                    let _ = decode::<T>(overwritten.into(), version);
+                }
+            }
+        }
+    }
+    let mut random = Random::from_clock("guard lies");
+    let started = Instant::now();
+    for_each_request!(check(&mut random));
+    assert!(
+        started.elapsed() < Duration::from_secs(60),
+        "{:?}",
+        started.elapsed()
+    );
+}
+
+#[test]
+fn any_bytes_are_decoded_or_refused() {
+    fn check<T: Request + PartialEq + Debug>(random: &mut Random) {
+        for version in versions::<T>() {
+            for _ in 0..200 {
+                let frame = sample::<T>(random, version);
+                let mut bytes = frame.to_vec();
+                for _ in 0..=random.below(4) {
+                    let length = bytes.len();
+                    match random.below(3) {
+                        0 if length > 0 => bytes[random.below(length)] = random.next() as u8,
+                        1 if length > 0 => bytes.truncate(random.below(length)),
+                        _ => bytes.insert(random.below(length + 1), random.next() as u8),
+                    }
+                }
+                let _ = decode::<T>(bytes.into(), version);
+            }
+        }
+    }
+    let mut random = Random::from_clock("guard noise");
+    for_each_request!(check(&mut random));
+}
+
+#[test]
+fn scalars_above_the_frame_size_keep_their_value_in_old_versions() {
+    let fetch = FetchRequest::default()
+        .with_max_wait_ms(i32::MAX)
+        .with_min_bytes(1)
+        .with_max_bytes(52_428_800)
+        .with_topics(vec![
+            fetch_request::FetchTopic::default()
+                .with_topic(TopicName(StrBytes::from_static_str("orders")))
+                .with_partitions(vec![
+                    fetch_request::FetchPartition::default()
+                        .with_partition(9_000)
+                        .with_partition_max_bytes(1_048_576),
+                ]),
+        ]);
+    for version in [4, 11, 12] {
+        assert_eq!(
+            decode::<FetchRequest>(encoded(&fetch, version), version).as_ref(),
+            Ok(&fetch),
+            "version {version}"
+        );
+    }
+}
+
+#[test]
+fn a_count_at_the_very_end_of_an_old_frame_is_no_scalar() {
+    // An empty list of topics in Metadata version 1, its count replaced.
+    let lie = Bytes::from_static(&[0x7f, 0xff, 0xff, 0xff]);
+    assert!(matches!(
+        decode::<MetadataRequest>(lie, 1),
+        Err(DecodeError::Malformed { .. })
+    ));
+}
+
+#[test]
+fn large_records_pass_and_large_strings_do_not() {
+    let produce = |bytes: usize| {
+        let data = produce_request::PartitionProduceData::default()
+            .with_index(7_000)
+            .with_records(Some(vec![b'r'; bytes].into()));
+        let topic = produce_request::TopicProduceData::default()
+            .with_name(TopicName(StrBytes::from_static_str("orders")))
+            .with_partition_data(vec![data.clone(), data]);
+        ProduceRequest::default()
+            .with_timeout_ms(2_000_000)
+            .with_topic_data(vec![topic])
+    };
+    for version in [3, 8, 9, 12] {
+        for bytes in [0, 10, 6_000, 3 << 20] {
+            let request = produce(bytes);
+            assert!(
+                decode::<ProduceRequest>(encoded(&request, version), version).as_ref()
+                    == Ok(&request),
+                "version {version}, {bytes} bytes of records"
+            );
+        }
+    }
+    let heartbeat = |bytes: usize| {
+        HeartbeatRequest::default().with_group_id(GroupId(StrBytes::from_string("g".repeat(bytes))))
+    };
+    let frame = |bytes| encoded(&heartbeat(bytes), 4);
+    assert!(decode::<HeartbeatRequest>(frame(MAX_STRING), 4).is_ok());
+    assert!(matches!(
+        decode::<HeartbeatRequest>(frame(MAX_STRING + 1), 4),
+        Err(DecodeError::Announced { .. })
+    ));
+}
+
+#[test]
+fn nested_lies_share_one_budget() {
+    // OffsetFetch 8: groups, each with an id and topics, each with a name and partitions: three counts, one inside the
+    // other, each as large as what is left of the frame.
+    let mut frame = BytesMut::new();
+    let size = 300_000u32;
+    let varint = |frame: &mut BytesMut, value: u32| {
+        frame.put_slice(&[
+            value as u8 | 0x80,
+            (value >> 7) as u8 | 0x80,
+            (value >> 14) as u8,
+        ]);
+    };
+    varint(&mut frame, size);
+    frame.put_slice(&[2, b'g']);
+    varint(&mut frame, size);
+    frame.put_slice(&[2, b't']);
+    varint(&mut frame, size);
+    frame.resize(size as usize + 100, 0);
+    assert!(matches!(
+        decode::<OffsetFetchRequest>(frame.freeze(), 8),
+        Err(DecodeError::Announced { position: 8, .. })
+    ));
+}
+
+#[test]
+fn more_than_the_most_elements_are_refused_although_they_are_there() {
+    let groups = vec![GroupId::default(); MAX_ELEMENTS + 1];
+    let request = DescribeGroupsRequest::default().with_groups(groups);
+    for version in [4, 5] {
+        assert!(matches!(
+            decode::<DescribeGroupsRequest>(encoded(&request, version), version),
+            Err(DecodeError::Announced { .. })
+        ));
+    }
+}
+
+#[test]
+fn the_widest_element_is_as_wide_as_the_bound_says() {
+    use kafka_protocol::messages::{
+        alter_configs_request as alter, create_acls_request as acls,
+        create_partitions_request as partitions, create_topics_request as topics,
+        delete_acls_request as delete_acls, delete_topics_request as delete_topics,
+        describe_configs_request as configs, fetch_request as fetch,
+        incremental_alter_configs_request as incremental, join_group_request as join,
+        leave_group_request as leave, list_offsets_request as offsets,
+        metadata_request as metadata, offset_commit_request as commit,
+        offset_fetch_request as offset_fetch, produce_request as produce,
+        sync_group_request as sync,
+    };
+    let sizes = [
+        size_of::<alter::AlterConfigsResource>(),
+        size_of::<alter::AlterableConfig>(),
+        size_of::<acls::AclCreation>(),
+        size_of::<partitions::CreatePartitionsTopic>(),
+        size_of::<topics::CreatableTopic>(),
+        size_of::<topics::CreatableTopicConfig>(),
+        size_of::<topics::CreatableReplicaAssignment>(),
+        size_of::<delete_acls::DeleteAclsFilter>(),
+        size_of::<delete_topics::DeleteTopicState>(),
+        size_of::<configs::DescribeConfigsResource>(),
+        size_of::<fetch::FetchTopic>(),
+        size_of::<fetch::FetchPartition>(),
+        size_of::<fetch::ForgottenTopic>(),
+        size_of::<incremental::AlterableConfig>(),
+        size_of::<join::JoinGroupRequestProtocol>(),
+        size_of::<leave::MemberIdentity>(),
+        size_of::<offsets::ListOffsetsTopic>(),
+        size_of::<offsets::ListOffsetsPartition>(),
+        size_of::<metadata::MetadataRequestTopic>(),
+        size_of::<commit::OffsetCommitRequestTopic>(),
+        size_of::<commit::OffsetCommitRequestPartition>(),
+        size_of::<offset_fetch::OffsetFetchRequestGroup>(),
+        size_of::<offset_fetch::OffsetFetchRequestTopics>(),
+        size_of::<produce::TopicProduceData>(),
+        size_of::<produce::PartitionProduceData>(),
+        size_of::<sync::SyncGroupRequestAssignment>(),
+    ];
+    assert!(sizes.iter().all(|size| *size <= 136), "{sizes:?}");
+}
+
+#[test]
+fn headers_are_decoded_in_both_shapes_and_refused_when_cut() {
+    let header = RequestHeader::default()
+        .with_request_api_key(3)
+        .with_correlation_id(i32::MAX)
+        .with_client_id(Some(StrBytes::from_static_str("client")));
+    for version in [1, 2] {
+        let mut frame = BytesMut::new();
+        header.encode(&mut frame, version).expect("it encodes");
+        frame.put_slice(b"body");
+        let whole = frame.freeze();
+        let mut rest = whole.clone();
+        assert_eq!(decode_prefix(&mut rest, version).as_ref(), Ok(&header));
+        assert_eq!(&rest[..], b"body");
+        for end in 0..whole.len() - 4 {
+            let cut = decode_prefix(&mut whole.slice(..end), version);
+            assert!(cut.is_err(), "cut at {end}");
+        }
+    }
+}

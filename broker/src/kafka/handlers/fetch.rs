@@ -1,0 +1,422 @@
+//! Fetch: versions 4 to 17. Topic names to version 12, topic ids from 13 (KIP-516).
+//!
+//! - Long poll: waits until `min_bytes` are there, a partition errs, or `max_wait_ms` is over. The wait is woken by the logs;
+//!   nothing polls.
+//! - `max_bytes` bounds the answer and `partition_max_bytes` each partition, both under the broker's own bound; the first
+//!   partition with data gives at least one batch, however large (KIP-74). Partitions are served in the order asked for.
+//! - Consumers see records below the high watermark. Batches go out as they were stored, without a copy.
+//! - Incremental sessions (KIP-227) are refused as the protocol allows: the answer's session id is 0, and a request that
+//!   continues a session is FETCH_SESSION_ID_NOT_FOUND.
+//!
+//! Left out: replicas' fetches, leader epochs other than 0, preferred read replicas, aborted transactions.
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::{BufMut, Bytes, BytesMut};
+use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::{FetchRequest, TopicName};
+use kafka_protocol::protocol::Encodable;
+use tokio::sync::Notify;
+use tokio::time::{Instant, timeout_at};
+use uuid::Uuid;
+
+use crate::catalog::{Operation, ResourceType};
+use crate::kafka::ResponseError;
+use crate::kafka::apis::{Answer, IntoAnswer, ServeError};
+use crate::kafka::context::Context;
+use crate::kafka::error::read_code;
+use crate::kafka::topics::TopicHandle;
+use crate::log::{PartitionLog, ReadError, Records};
+use crate::types::TopicId;
+
+pub const VERSIONS: RangeInclusive<i16> = 4..=17;
+
+/// Longer waits would only hold connections; Kafka's clients ask for half a second.
+const MAX_WAIT: Duration = Duration::from_secs(300);
+
+/// The isolation level whose reads end at the last stable offset.
+const READ_COMMITTED: i8 = 1;
+
+/// One topic as asked for.
+struct Target {
+    name: TopicName,
+    id: Uuid,
+    handle: Result<Arc<TopicHandle>, ResponseError>,
+    partitions: Vec<FetchPartition>,
+}
+
+/// One partition's answer: the fields around the records, and the records.
+struct Partition {
+    data: PartitionData,
+    records: Bytes,
+}
+
+/// The answer. It writes its own bytes, so that records are not copied into it.
+pub struct FetchAnswer {
+    error: i16,
+    topics: Vec<(TopicName, Uuid, Vec<Partition>)>,
+}
+
+pub async fn handle(context: &Context, request: FetchRequest) -> FetchAnswer {
+    // Epoch 0 asks for a new session, −1 for none; every other continues one, and none was ever given.
+    if request.session_id != 0 && request.session_epoch > 0 {
+        return FetchAnswer {
+            error: ResponseError::FetchSessionIdNotFound.code(),
+            topics: Vec::new(),
+        };
+    }
+    let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
+    let deadline = Instant::now() + wait;
+    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let isolation = request.isolation_level;
+    let max_bytes = u32::try_from(request.max_bytes)
+        .unwrap_or(0)
+        .min(context.services.config.broker.fetch_max_bytes);
+    let targets = resolve(context, request);
+    let waiter = Arc::new(Notify::new());
+    loop {
+        // Registered before the read: what is appended in between wakes the wait below.
+        if !wait.is_zero() {
+            targets
+                .iter()
+                .flat_map(Target::logs)
+                .for_each(|log| log.wake_on_progress(&waiter));
+        }
+        let read = read_all(&targets, max_bytes as usize, isolation).await;
+        let enough = read.bytes >= min_bytes || read.failed || targets.is_empty();
+        if enough || timeout_at(deadline, waiter.notified()).await.is_err() {
+            return answer(context, &targets, read);
+        }
+    }
+}
+
+impl Target {
+    fn logs(&self) -> impl Iterator<Item = &Arc<PartitionLog>> {
+        let handle = self.handle.as_ref().ok();
+        self.partitions
+            .iter()
+            .filter_map(move |partition| handle?.log(partition.partition))
+    }
+}
+
+fn resolve(context: &Context, request: FetchRequest) -> Vec<Target> {
+    let by_id = context.version >= 13;
+    let find = |name: &TopicName, id: Uuid| {
+        if by_id {
+            return context
+                .services
+                .topics
+                .get_by_id(TopicId(id))
+                .ok_or(ResponseError::UnknownTopicId);
+        }
+        let name = context.topic_in(name)?;
+        context
+            .services
+            .topics
+            .get(&name)
+            .ok_or(ResponseError::UnknownTopicOrPartition)
+    };
+    let mut targets: Vec<Target> = request
+        .topics
+        .into_iter()
+        .map(|topic| Target {
+            handle: find(&topic.topic, topic.topic_id),
+            name: topic.topic,
+            id: topic.topic_id,
+            partitions: topic.partitions,
+        })
+        .collect();
+    let names: Vec<String> = targets
+        .iter()
+        .filter_map(|t| t.handle.as_ref().ok())
+        .map(|handle| handle.topic.name.to_string())
+        .collect();
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
+    let mut allowed = context
+        .authorize_each(Operation::Read, ResourceType::Topic, &names)
+        .into_iter();
+    for target in &mut targets {
+        if target.handle.is_ok() && !allowed.next().unwrap_or(false) {
+            target.handle = Err(ResponseError::TopicAuthorizationFailed);
+        }
+    }
+    targets
+}
+
+/// What one pass over the partitions read, in the order asked for.
+struct ReadPass {
+    partitions: Vec<Result<Records, ResponseError>>,
+    bytes: usize,
+    failed: bool,
+}
+
+async fn read_all(targets: &[Target], max_bytes: usize, isolation: i8) -> ReadPass {
+    let mut pass = ReadPass {
+        partitions: Vec::new(),
+        bytes: 0,
+        failed: false,
+    };
+    for target in targets {
+        for partition in &target.partitions {
+            let left = max_bytes.saturating_sub(pass.bytes);
+            let read = read_one(target, partition, left, pass.bytes == 0)
+                .await
+                .map(|mut records| {
+                    if isolation == READ_COMMITTED {
+                        records.last_stable_offset = records.high_watermark;
+                    }
+                    records
+                });
+            match &read {
+                Ok(records) => pass.bytes += records.bytes.len(),
+                Err(_) => pass.failed = true,
+            }
+            pass.partitions.push(read);
+        }
+    }
+    pass
+}
+
+async fn read_one(
+    target: &Target,
+    partition: &FetchPartition,
+    left: usize,
+    at_least_one: bool,
+) -> Result<Records, ResponseError> {
+    let handle = target.handle.as_ref().map_err(|error| *error)?;
+    let log = handle
+        .log(partition.partition)
+        .ok_or(ResponseError::UnknownTopicOrPartition)?;
+    if partition.current_leader_epoch > 0 {
+        return Err(ResponseError::UnknownLeaderEpoch);
+    }
+    let from = partition.fetch_offset;
+    let max_bytes = usize::try_from(partition.partition_max_bytes)
+        .unwrap_or(0)
+        .min(left);
+    let read = if log.is_hot(from) {
+        log.read(from, max_bytes, at_least_one)
+    } else {
+        let log = log.clone();
+        let read =
+            tokio::task::spawn_blocking(move || log.read(from, max_bytes, at_least_one)).await;
+        read.unwrap_or_else(|error| Err(ReadError::Storage(error.to_string())))
+    };
+    read.map_err(|error| {
+        if !matches!(error, ReadError::OutOfRange { .. }) {
+            tracing::warn!(topic = %handle.topic.name, partition = partition.partition, %error, "fetch failed");
+        }
+        read_code(&error)
+    })
+}
+
+fn answer(context: &Context, targets: &[Target], pass: ReadPass) -> FetchAnswer {
+    let mut reads = pass.partitions.into_iter();
+    let mut topics = Vec::with_capacity(targets.len());
+    for target in targets {
+        let mut bytes = 0;
+        let mut partitions = Vec::with_capacity(target.partitions.len());
+        for partition in &target.partitions {
+            let read = reads
+                .next()
+                .unwrap_or(Err(ResponseError::UnknownServerError));
+            bytes += read.as_ref().map_or(0, |records| records.bytes.len());
+            partitions.push(partition_answer(context.version, partition.partition, read));
+        }
+        if let (Ok(handle), true) = (&target.handle, bytes > 0) {
+            context
+                .services
+                .metrics
+                .fetched(handle.topic.name.as_str(), bytes as u64);
+        }
+        topics.push((target.name.clone(), target.id, partitions));
+    }
+    FetchAnswer { error: 0, topics }
+}
+
+fn partition_answer(version: i16, index: i32, read: Result<Records, ResponseError>) -> Partition {
+    let data = PartitionData::default()
+        .with_partition_index(index)
+        .with_records(None);
+    match read {
+        Ok(records) => {
+            let data = data
+                .with_high_watermark(records.high_watermark)
+                .with_last_stable_offset(records.last_stable_offset)
+                .with_aborted_transactions(Some(Vec::new()))
+                .with_log_start_offset(if version >= 5 {
+                    records.log_start_offset
+                } else {
+                    -1
+                });
+            Partition {
+                data,
+                records: records.bytes,
+            }
+        }
+        Err(error) => {
+            let data = data
+                .with_error_code(error.code())
+                .with_high_watermark(-1)
+                .with_last_stable_offset(-1);
+            Partition {
+                data,
+                records: Bytes::new(),
+            }
+        }
+    }
+}
+
+impl IntoAnswer for FetchAnswer {
+    fn into_answer(self, context: &Context, correlation_id: i32) -> Result<Answer, ServeError> {
+        let partitions = || self.topics.iter().flat_map(|(_, _, partitions)| partitions);
+        let first = partitions()
+            .map(|partition| partition.data.error_code)
+            .find(|code| *code != 0);
+        let error = if self.error != 0 {
+            self.error
+        } else {
+            first.unwrap_or(0)
+        };
+        let reply = encode(&self, context.version, correlation_id).map_err(ServeError::Encode)?;
+        Ok(Answer {
+            reply: Some(reply),
+            error,
+        })
+    }
+}
+
+/// Writes FetchResponse around the records, which stay the buffers that the log read them into. `PartitionData` is encoded
+/// with null records, whose few bytes at its end are then replaced by the length of the real ones.
+fn encode(answer: &FetchAnswer, version: i16, correlation_id: i32) -> Result<Vec<Bytes>, String> {
+    let flexible = version >= 12;
+    let mut chunks = Vec::new();
+    let mut buffer = BytesMut::with_capacity(256);
+    buffer.put_i32(correlation_id);
+    if flexible {
+        put_varint(&mut buffer, 0);
+    }
+    buffer.put_i32(0); // throttle time
+    if version >= 7 {
+        buffer.put_i16(answer.error);
+        buffer.put_i32(0); // session id: none is given
+    }
+    put_count(&mut buffer, answer.topics.len(), flexible);
+    for (name, id, partitions) in &answer.topics {
+        match version {
+            13.. => buffer.put_slice(id.as_bytes()),
+            12 => {
+                put_varint(&mut buffer, name.len() + 1);
+                buffer.put_slice(name.as_bytes());
+            }
+            _ => {
+                buffer
+                    .put_i16(i16::try_from(name.len()).map_err(|_| "a topic's name is too long")?);
+                buffer.put_slice(name.as_bytes());
+            }
+        }
+        put_count(&mut buffer, partitions.len(), flexible);
+        for partition in partitions {
+            partition
+                .data
+                .encode(&mut buffer, version)
+                .map_err(|error| error.to_string())?;
+            let length = partition.records.len();
+            if flexible {
+                buffer.truncate(buffer.len() - 2); // null records and no tagged fields
+                put_varint(&mut buffer, length + 1);
+            } else {
+                buffer.truncate(buffer.len() - 4); // null records
+                buffer.put_i32(
+                    i32::try_from(length).map_err(|_| "a partition's records are too large")?,
+                );
+            }
+            if length > 0 {
+                chunks.push(buffer.split().freeze());
+                chunks.push(partition.records.clone());
+            }
+            if flexible {
+                put_varint(&mut buffer, 0);
+            }
+        }
+        if flexible {
+            put_varint(&mut buffer, 0);
+        }
+    }
+    if flexible {
+        put_varint(&mut buffer, 0);
+    }
+    chunks.push(buffer.freeze());
+    Ok(chunks)
+}
+
+fn put_count(buffer: &mut BytesMut, count: usize, flexible: bool) {
+    if flexible {
+        put_varint(buffer, count + 1);
+    } else {
+        buffer.put_i32(i32::try_from(count).unwrap_or(i32::MAX));
+    }
+}
+
+/// An unsigned varint (KIP-482): seven bits a byte, the lowest first.
+fn put_varint(buffer: &mut BytesMut, mut value: usize) {
+    while value >= 0x80 {
+        buffer.put_u8((value & 0x7f) as u8 | 0x80);
+        value >>= 7;
+    }
+    buffer.put_u8(value as u8);
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_protocol::messages::{FetchResponse, ResponseHeader};
+    use kafka_protocol::protocol::{Decodable, HeaderVersion, StrBytes};
+
+    use super::*;
+
+    #[test]
+    fn every_version_decodes_to_what_was_meant() {
+        for version in VERSIONS {
+            let records = Records {
+                bytes: Bytes::from(vec![7; 300]),
+                high_watermark: 9,
+                ..Records::default()
+            };
+            let partitions = vec![
+                partition_answer(version, 0, Ok(records)),
+                partition_answer(version, 1, Err(ResponseError::OffsetOutOfRange)),
+                partition_answer(version, 2, Ok(Records::default())),
+            ];
+            let name = TopicName(StrBytes::from_static_str("orders"));
+            let answer = FetchAnswer {
+                error: 0,
+                topics: vec![(name, Uuid::from_u128(5), partitions)],
+            };
+            let mut bytes = Bytes::from(encode(&answer, version, 42).expect("encodes").concat());
+            let header = ResponseHeader::decode(&mut bytes, FetchResponse::header_version(version))
+                .expect("a header");
+            let response = FetchResponse::decode(&mut bytes, version).expect("a response");
+            assert!(
+                bytes.is_empty(),
+                "version {version} leaves {} bytes",
+                bytes.len()
+            );
+            assert_eq!(header.correlation_id, 42);
+            let partitions = &response.responses[0].partitions;
+            assert_eq!(
+                partitions[0].records.as_ref().map(Bytes::len),
+                Some(300),
+                "version {version}"
+            );
+            assert_eq!(partitions[0].high_watermark, 9);
+            assert_eq!(
+                partitions[1].error_code,
+                ResponseError::OffsetOutOfRange.code()
+            );
+            assert_eq!(partitions[2].records.as_ref().map(Bytes::len), Some(0));
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! ListOffsets: versions 1 to 10. A timestamp asks for the first record at or after it; −1 the end that consumers see (the
+//! high watermark), −2 the start, −3 (KIP-734) the record with the largest timestamp, −4 the start of what is kept locally
+//! (the same here), −5 the end of what is tiered (nothing is: −1).
+//!
+//! Needs Describe on the topic. Left out: isolation levels (no transactions, so both ends are the same).
+
+use std::ops::RangeInclusive;
+
+use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
+use kafka_protocol::messages::list_offsets_response::{
+    ListOffsetsPartitionResponse, ListOffsetsTopicResponse,
+};
+use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
+
+use crate::catalog::{Operation, ResourceType};
+use crate::kafka::ResponseError;
+use crate::kafka::context::Context;
+use crate::kafka::error::read_code;
+use crate::log::OffsetQuery;
+
+pub const VERSIONS: RangeInclusive<i16> = 1..=10;
+
+const LATEST: i64 = -1;
+const EARLIEST: i64 = -2;
+const MAX_TIMESTAMP: i64 = -3;
+const EARLIEST_LOCAL: i64 = -4;
+const LATEST_TIERED: i64 = -5;
+
+pub async fn handle(context: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let mut topics = Vec::with_capacity(request.topics.len());
+    for topic in request.topics {
+        let mut partitions = Vec::with_capacity(topic.partitions.len());
+        for partition in &topic.partitions {
+            let answer = match find(context, &topic.name, partition).await {
+                Ok((offset, timestamp)) => found(partition, offset, timestamp),
+                Err(error) => ListOffsetsPartitionResponse::default().with_error_code(error.code()),
+            };
+            partitions.push(answer.with_partition_index(partition.partition_index));
+        }
+        topics.push(
+            ListOffsetsTopicResponse::default()
+                .with_name(topic.name)
+                .with_partitions(partitions),
+        );
+    }
+    ListOffsetsResponse::default().with_topics(topics)
+}
+
+fn found(
+    partition: &ListOffsetsPartition,
+    offset: i64,
+    timestamp: i64,
+) -> ListOffsetsPartitionResponse {
+    let answer = ListOffsetsPartitionResponse::default()
+        .with_offset(offset)
+        .with_timestamp(timestamp);
+    // The crate's default of −1 is the protocol's "unknown", and all that versions before 4 can carry.
+    if partition.current_leader_epoch >= 0 && offset >= 0 {
+        answer.with_leader_epoch(0)
+    } else {
+        answer
+    }
+}
+
+async fn find(
+    context: &Context,
+    topic: &TopicName,
+    partition: &ListOffsetsPartition,
+) -> Result<(i64, i64), ResponseError> {
+    const NONE: (i64, i64) = (-1, -1);
+    let name = context.topic_in(topic)?;
+    if !context.authorize(Operation::Describe, ResourceType::Topic, &name) {
+        return Err(ResponseError::TopicAuthorizationFailed);
+    }
+    let handle = context
+        .services
+        .topics
+        .get(&name)
+        .ok_or(ResponseError::UnknownTopicOrPartition)?;
+    let log = handle
+        .log(partition.partition_index)
+        .ok_or(ResponseError::UnknownTopicOrPartition)?
+        .clone();
+    if partition.current_leader_epoch > 0 {
+        return Err(ResponseError::UnknownLeaderEpoch);
+    }
+    let query = match partition.timestamp {
+        LATEST => return Ok((log.offsets().high_watermark, -1)),
+        EARLIEST | EARLIEST_LOCAL => return Ok((log.offsets().log_start, -1)),
+        LATEST_TIERED => return Ok(NONE),
+        MAX_TIMESTAMP => OffsetQuery::MaxTimestamp,
+        time if time >= 0 => OffsetQuery::AtTime(time),
+        _ => return Err(ResponseError::InvalidRequest),
+    };
+    let answer = tokio::task::spawn_blocking(move || log.find_offset(query)).await;
+    let answer = answer
+        .map_err(|_| ResponseError::KafkaStorageError)?
+        .map_err(|error| read_code(&error))?;
+    Ok(answer.unwrap_or(NONE))
+}

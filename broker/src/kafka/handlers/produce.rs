@@ -1,0 +1,319 @@
+//! Produce: versions 3 to 12 (record batches of magic 2; version 0 is advertised for old librdkafka, see the table).
+//!
+//! - Every batch is checked and appended when the request is started, in the order of arrival, so that pipelined requests
+//!   keep their order; `acks=1` is answered then, `acks=all` when the records are below the high watermark, `acks=0` never.
+//! - One batch for each partition, as Kafka demands. A partition that is refused does not stop the others.
+//! - A topic with plugins goes through `placement`; what a plugin refuses is INVALID_RECORD with the records' indexes (KIP-467),
+//!   a plugin that fails is POLICY_VIOLATION with its name.
+//! - `acks=0` with an error closes the connection, the only sign that the protocol leaves.
+//!
+//! Left out: transactions (a transactional batch is refused).
+
+use std::ops::RangeInclusive;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::produce_response::{
+    BatchIndexAndErrorMessage, PartitionProduceResponse, ProduceResponse, TopicProduceResponse,
+};
+use kafka_protocol::messages::{ProduceRequest, TopicName};
+use kafka_protocol::protocol::StrBytes;
+
+use crate::catalog::{Operation, ResourceType};
+use crate::kafka::ResponseError;
+use crate::kafka::apis::{Answer, FirstError, IntoAnswer, ServeError};
+use crate::kafka::context::Context;
+use crate::kafka::error::append_code;
+use crate::kafka::placement::{self, Placed, PlacementError};
+use crate::kafka::topics::TopicHandle;
+use crate::log::batch::{self, Batch};
+use crate::log::{AppendError, PartitionLog};
+use crate::plugin::RecordReject;
+use crate::types::Offset;
+
+pub const VERSIONS: RangeInclusive<i16> = 3..=12;
+
+/// The answer, or with `acks=0` the lack of one.
+#[derive(Debug)]
+pub struct ProduceAnswer {
+    response: ProduceResponse,
+    silent: bool,
+}
+
+impl IntoAnswer for ProduceAnswer {
+    fn into_answer(self, context: &Context, correlation_id: i32) -> Result<Answer, ServeError> {
+        let error = self.response.first_error();
+        match (self.silent, error) {
+            (false, _) => self.response.into_answer(context, correlation_id),
+            (true, 0) => Ok(Answer { reply: None, error }),
+            (true, _) => Err(ServeError::Close(
+                "a produce request with acks=0 failed".to_owned(),
+            )),
+        }
+    }
+}
+
+/// Why one partition's records were not accepted.
+struct Refusal {
+    code: ResponseError,
+    message: String,
+    records: Vec<RecordReject>,
+}
+
+impl Refusal {
+    fn new(code: ResponseError, message: impl Into<String>) -> Self {
+        Self {
+            code,
+            message: message.into(),
+            records: Vec::new(),
+        }
+    }
+}
+
+impl From<AppendError> for Refusal {
+    fn from(error: AppendError) -> Self {
+        Self::new(append_code(&error), error.to_string())
+    }
+}
+
+impl From<PlacementError> for Refusal {
+    fn from(error: PlacementError) -> Self {
+        match error {
+            PlacementError::Append(error) => error.into(),
+            PlacementError::Plugin(failure) => {
+                Self::new(ResponseError::PolicyViolation, failure.to_string())
+            }
+            PlacementError::Rejected(records) => {
+                let message = format!(
+                    "{} of the batch's records were rejected by a plugin",
+                    records.len()
+                );
+                Self {
+                    code: ResponseError::InvalidRecord,
+                    message,
+                    records,
+                }
+            }
+        }
+    }
+}
+
+/// What `acks=all` waits for, and where in the answer it belongs.
+struct Wait {
+    topic: usize,
+    partition: usize,
+    log: Arc<PartitionLog>,
+    offset: Offset,
+}
+
+pub async fn handle(context: &Context, request: ProduceRequest) -> ProduceAnswer {
+    let acks = request.acks;
+    let mut waits = Vec::new();
+    let mut response = ProduceResponse::default();
+    let refused = match acks {
+        -1..=1 if request.transactional_id.is_none() => None,
+        -1..=1 => Some(Refusal::new(
+            ResponseError::InvalidRequest,
+            "transactions are not supported",
+        )),
+        other => {
+            let message = format!("acks must be -1 (all), 0 or 1, not {other}");
+            Some(Refusal::new(ResponseError::InvalidRequiredAcks, message))
+        }
+    };
+    let writable = writable_topics(context, &request.topic_data);
+    for (index, (topic, writable)) in request.topic_data.into_iter().zip(writable).enumerate() {
+        let handle = match &refused {
+            Some(refusal) => Err(Refusal::new(refusal.code, refusal.message.as_str())),
+            None => writable,
+        };
+        response
+            .responses
+            .push(produce_topic(context, index, topic, handle, &mut waits));
+    }
+    if acks == -1 {
+        await_commits(context, waits, &mut response).await;
+    }
+    ProduceAnswer {
+        response,
+        silent: acks == 0,
+    }
+}
+
+/// For each topic of the request its handle, if the principal may write to it.
+fn writable_topics(
+    context: &Context,
+    topics: &[TopicProduceData],
+) -> Vec<Result<Arc<TopicHandle>, Refusal>> {
+    let inner: Vec<Result<String, ResponseError>> = topics
+        .iter()
+        .map(|topic| context.topic_in(&topic.name))
+        .collect();
+    let names: Vec<&str> = inner.iter().flatten().map(String::as_str).collect();
+    let mut allowed = context
+        .authorize_each(Operation::Write, ResourceType::Topic, &names)
+        .into_iter();
+    let handle = |name: &Result<String, ResponseError>| {
+        let name = name
+            .as_ref()
+            .map_err(|error| Refusal::new(*error, "illegal topic name"))?;
+        if !allowed.next().unwrap_or(false) {
+            let message = format!("{} may not write to topic {name}", context.principal());
+            return Err(Refusal::new(
+                ResponseError::TopicAuthorizationFailed,
+                message,
+            ));
+        }
+        let handle = context.services.topics.get(name).ok_or_else(|| {
+            Refusal::new(
+                ResponseError::UnknownTopicOrPartition,
+                format!("topic {name} does not exist"),
+            )
+        })?;
+        if handle.topic.internal {
+            let message = format!("{name} is written by the broker alone");
+            return Err(Refusal::new(ResponseError::InvalidTopicException, message));
+        }
+        Ok(handle)
+    };
+    inner.iter().map(handle).collect()
+}
+
+fn produce_topic(
+    context: &Context,
+    index: usize,
+    topic: TopicProduceData,
+    handle: Result<Arc<TopicHandle>, Refusal>,
+    waits: &mut Vec<Wait>,
+) -> TopicProduceResponse {
+    let mut partitions = Vec::with_capacity(topic.partition_data.len());
+    for data in topic.partition_data {
+        let placed = match &handle {
+            Ok(handle) => produce_partition(context, handle, &data),
+            Err(refusal) => Err(Refusal::new(refusal.code, refusal.message.as_str())),
+        };
+        partitions.push(match placed {
+            Ok(placed) => {
+                let wait = |(log, offset)| Wait {
+                    topic: index,
+                    partition: partitions.len(),
+                    log,
+                    offset,
+                };
+                waits.extend(placed.waits.into_iter().map(wait));
+                let appended = placed.appended;
+                accepted(context.version, data.index)
+                    .with_base_offset(appended.base_offset)
+                    .with_log_append_time_ms(appended.log_append_time.unwrap_or(-1))
+                    .with_log_start_offset(if context.version >= 5 {
+                        appended.log_start_offset
+                    } else {
+                        -1
+                    })
+            }
+            Err(refusal) => refuse(context.version, &topic.name, data.index, refusal),
+        });
+    }
+    TopicProduceResponse::default()
+        .with_name(topic.name)
+        .with_partition_responses(partitions)
+}
+
+fn accepted(version: i16, index: i32) -> PartitionProduceResponse {
+    let answer = PartitionProduceResponse::default().with_index(index);
+    if version >= 5 {
+        answer.with_log_start_offset(-1)
+    } else {
+        answer
+    }
+}
+
+fn refuse(
+    version: i16,
+    topic: &TopicName,
+    index: i32,
+    refusal: Refusal,
+) -> PartitionProduceResponse {
+    tracing::debug!(topic = topic.as_str(), partition = index, code = %refusal.code, message = %refusal.message, "produce refused");
+    let mut answer = accepted(version, index)
+        .with_error_code(refusal.code.code())
+        .with_base_offset(-1)
+        .with_log_append_time_ms(-1);
+    if version >= 8 {
+        let record = |reject: RecordReject| {
+            BatchIndexAndErrorMessage::default()
+                .with_batch_index(i32::try_from(reject.index).unwrap_or(i32::MAX))
+                .with_batch_index_error_message(Some(StrBytes::from_string(reject.message)))
+        };
+        answer.record_errors = refusal.records.into_iter().map(record).collect();
+        answer.error_message = Some(StrBytes::from_string(refusal.message));
+    }
+    answer
+}
+
+fn produce_partition(
+    context: &Context,
+    handle: &TopicHandle,
+    data: &PartitionProduceData,
+) -> Result<Placed, Refusal> {
+    let log = handle.log(data.index).ok_or_else(|| {
+        let count = handle.logs.len();
+        let message = format!(
+            "topic {} has {count} partitions, no partition {}",
+            handle.topic.name, data.index
+        );
+        Refusal::new(ResponseError::UnknownTopicOrPartition, message)
+    })?;
+    let batch = only_batch(data.records.clone(), handle)?;
+    let (bytes, records) = (
+        batch.bytes.len() as u64,
+        u64::try_from(batch.header.record_count).unwrap_or(0),
+    );
+    let placed = if handle.plugins().next().is_none() {
+        let appended = log.append(batch)?;
+        Placed {
+            appended,
+            waits: vec![(log.clone(), appended.last_offset)],
+        }
+    } else {
+        let bound = usize::try_from(context.services.config.plugins.max_decompressed_bytes)
+            .unwrap_or(usize::MAX);
+        placement::place(&context.services.plugins, handle, data.index, batch, bound)?
+    };
+    if !placed.appended.duplicate {
+        context
+            .services
+            .metrics
+            .produced(handle.topic.name.as_str(), bytes, records);
+    }
+    Ok(placed)
+}
+
+fn only_batch(records: Option<Bytes>, handle: &TopicHandle) -> Result<Batch, Refusal> {
+    let bound = usize::try_from(handle.config.max_message_bytes).unwrap_or(usize::MAX);
+    let mut batches = batch::parse(records.unwrap_or_default(), bound)?;
+    match (batches.pop(), batches.is_empty()) {
+        (Some(batch), true) => Ok(batch),
+        (None, _) => Err(Refusal::new(
+            ResponseError::InvalidRecord,
+            "the request carries no records for the partition",
+        )),
+        _ => Err(Refusal::new(
+            ResponseError::InvalidRecord,
+            "a partition's records must be one batch",
+        )),
+    }
+}
+
+async fn await_commits(context: &Context, waits: Vec<Wait>, response: &mut ProduceResponse) {
+    for wait in waits {
+        let Err(error) = wait.log.committed(wait.offset).await else {
+            continue;
+        };
+        let topic = &mut response.responses[wait.topic];
+        let index = topic.partition_responses[wait.partition].index;
+        topic.partition_responses[wait.partition] =
+            refuse(context.version, &topic.name, index, error.into());
+    }
+}

@@ -1,0 +1,147 @@
+//! The five codecs of record batches, with a hard bound on what comes out.
+//!
+//! A decompressor stops at the bound: a bomb costs no more memory than an honest batch of the largest size. Formats as
+//! Kafka clients write them: gzip members, snappy raw or in the framing of the Java client ("xerial"), LZ4 frames,
+//! zstd frames.
+
+use std::io::{self, Read, Write};
+
+use bytes::Bytes;
+
+use super::AppendError;
+use super::batch::Compression;
+
+/// In front of a snappy stream of the Java client: magic, version 1, oldest compatible version 1.
+const XERIAL_MAGIC: [u8; 8] = *b"\x82SNAPPY\0";
+const XERIAL_HEADER_BYTES: usize = 16;
+/// Uncompressed bytes in one of its blocks, as the Java client writes them.
+const XERIAL_BLOCK_BYTES: usize = 32 << 10;
+const ZSTD_LEVEL: i32 = 3;
+/// Windows of zstd decoders: at least what RFC 8878 recommends (8 MiB), at most the library's default (128 MiB).
+const ZSTD_WINDOW_LOG: std::ops::RangeInclusive<u32> = 23..=27;
+
+/// Decompresses a batch's body to at most `bound` bytes.
+pub(super) fn decompress(
+    compression: Compression,
+    body: &Bytes,
+    bound: usize,
+) -> Result<Bytes, AppendError> {
+    let outcome = match compression {
+        Compression::None if body.len() > bound => Err(too_large(bound)),
+        Compression::None => return Ok(body.clone()),
+        Compression::Gzip => read_bounded(flate2::read::MultiGzDecoder::new(&body[..]), bound),
+        Compression::Snappy => snappy(body, bound),
+        Compression::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(&body[..]), bound),
+        Compression::Zstd => zstd_decoder(body, bound).and_then(|d| read_bounded(d, bound)),
+    };
+    outcome
+        .map(Bytes::from)
+        .map_err(|error| match error.kind() {
+            io::ErrorKind::FileTooLarge => AppendError::Invalid(error.to_string()),
+            _ => AppendError::Corrupt(format!("{compression:?} data: {error}")),
+        })
+}
+
+fn too_large(bound: usize) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::FileTooLarge,
+        format!("the batch decompresses to more than {bound} bytes, the bound on this path"),
+    )
+}
+
+fn read_bounded(reader: impl Read, bound: usize) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    reader.take(bound as u64 + 1).read_to_end(&mut out)?;
+    if out.len() > bound {
+        return Err(too_large(bound));
+    }
+    Ok(out)
+}
+
+fn zstd_decoder(
+    body: &[u8],
+    bound: usize,
+) -> io::Result<zstd::stream::read::Decoder<'static, &[u8]>> {
+    let mut decoder = zstd::stream::read::Decoder::with_buffer(body)?;
+    // A window larger than the bound would be memory for nothing.
+    let log = usize::BITS - bound.leading_zeros();
+    decoder.window_log_max(log.clamp(*ZSTD_WINDOW_LOG.start(), *ZSTD_WINDOW_LOG.end()))?;
+    Ok(decoder)
+}
+
+fn snappy(body: &[u8], bound: usize) -> io::Result<Vec<u8>> {
+    let mut out = Vec::new();
+    if !body.starts_with(&XERIAL_MAGIC) {
+        snappy_block(body, bound, &mut out)?;
+        return Ok(out);
+    }
+    let mut rest = body.get(XERIAL_HEADER_BYTES..).ok_or_else(cut_short)?;
+    while !rest.is_empty() {
+        let (length, after) = rest.split_first_chunk::<4>().ok_or_else(cut_short)?;
+        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
+        let block = after.get(..length).ok_or_else(cut_short)?;
+        snappy_block(block, bound, &mut out)?;
+        rest = &after[length..];
+    }
+    Ok(out)
+}
+
+/// Appends one raw snappy block, whose own header says how long it becomes.
+fn snappy_block(block: &[u8], bound: usize, out: &mut Vec<u8>) -> io::Result<()> {
+    let length = snap::raw::decompress_len(block).map_err(io::Error::from)?;
+    let start = out.len();
+    if length > bound.saturating_sub(start) {
+        return Err(too_large(bound));
+    }
+    // Snappy makes at most 64 bytes out of three: a length that the block cannot reach is not allocated.
+    if length > block.len().saturating_mul(32) {
+        return Err(io::Error::other("a block claims an impossible length"));
+    }
+    out.resize(start + length, 0);
+    let written = snap::raw::Decoder::new()
+        .decompress(block, &mut out[start..])
+        .map_err(io::Error::from)?;
+    out.truncate(start + written);
+    Ok(())
+}
+
+fn cut_short() -> io::Error {
+    io::ErrorKind::UnexpectedEof.into()
+}
+
+/// Compresses a batch's body.
+pub(super) fn compress(compression: Compression, body: Vec<u8>) -> Result<Vec<u8>, AppendError> {
+    let outcome = match compression {
+        Compression::None => Ok(body),
+        Compression::Gzip => {
+            let level = flate2::Compression::default();
+            let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
+            encoder.write_all(&body).and_then(|()| encoder.finish())
+        }
+        Compression::Snappy => xerial(&body),
+        Compression::Lz4 => {
+            let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
+            encoder
+                .write_all(&body)
+                .and_then(|()| encoder.finish().map_err(io::Error::from))
+        }
+        Compression::Zstd => zstd::stream::encode_all(&body[..], ZSTD_LEVEL),
+    };
+    outcome.map_err(|error| AppendError::Invalid(format!("{compression:?} compression: {error}")))
+}
+
+fn xerial(body: &[u8]) -> io::Result<Vec<u8>> {
+    let mut out = Vec::with_capacity(XERIAL_HEADER_BYTES + body.len() / 2);
+    out.extend_from_slice(&XERIAL_MAGIC);
+    out.extend_from_slice(&1_u32.to_be_bytes());
+    out.extend_from_slice(&1_u32.to_be_bytes());
+    for block in body.chunks(XERIAL_BLOCK_BYTES) {
+        let block = snap::raw::Encoder::new()
+            .compress_vec(block)
+            .map_err(io::Error::from)?;
+        let length = u32::try_from(block.len()).map_err(io::Error::other)?;
+        out.extend_from_slice(&length.to_be_bytes());
+        out.extend_from_slice(&block);
+    }
+    Ok(out)
+}

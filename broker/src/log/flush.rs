@@ -1,0 +1,195 @@
+//! Group commit: lanes that sync what was appended, and the keeper that writes checkpoints.
+//!
+//! Partitions hash to **lanes**, one thread each. A partition with unsynced batches queues at its lane, *urgent* when
+//! somebody waits for it, else *lazy*: then its turn comes after the configured delay. While one sync runs, whatever is
+//! appended meanwhile is covered by the next one. The **keeper** is one thread for the slow chores behind: checkpoints
+//! and index files, so that no commit waits for them.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::partition::PartitionLog;
+
+/// Where a partition stands with its lane.
+#[derive(Debug, Default)]
+pub(super) struct Queued(AtomicU8);
+
+const IDLE: u8 = 0;
+const LAZY: u8 = 1;
+const URGENT: u8 = 2;
+
+#[derive(Debug, Default)]
+struct Queue {
+    urgent: Vec<Arc<PartitionLog>>,
+    /// In the order of their deadlines, for the delay is the same for all.
+    lazy: VecDeque<(Instant, Arc<PartitionLog>)>,
+    stopping: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct Lane {
+    queue: Mutex<Queue>,
+    wake: Condvar,
+    delay: Duration,
+}
+
+impl Lane {
+    pub fn new(delay: Duration) -> Self {
+        Self {
+            queue: Mutex::default(),
+            wake: Condvar::new(),
+            delay,
+        }
+    }
+
+    /// Queues a partition that has something to sync. The orderings are sequentially consistent: either the lane has not
+    /// yet taken the partition's mark away and will see what was appended before this call, or this call sees the mark gone.
+    pub fn request(&self, partition: &Arc<PartitionLog>, urgent: bool) {
+        let mark = &partition.queued.0;
+        if urgent {
+            if mark.swap(URGENT, Ordering::SeqCst) != URGENT {
+                self.queue.lock().urgent.push(Arc::clone(partition));
+                self.wake.notify_one();
+            }
+            return;
+        }
+        let fresh = mark.compare_exchange(IDLE, LAZY, Ordering::SeqCst, Ordering::SeqCst);
+        if fresh.is_ok() {
+            let deadline = Instant::now() + self.delay;
+            let mut queue = self.queue.lock();
+            let was_empty = queue.lazy.is_empty();
+            queue.lazy.push_back((deadline, Arc::clone(partition)));
+            drop(queue);
+            if was_empty {
+                self.wake.notify_one();
+            }
+        }
+    }
+
+    /// Ends the lane's thread; what is queued is left unsynced.
+    pub fn stop(&self) {
+        let left = {
+            let mut queue = self.queue.lock();
+            queue.stopping = true;
+            (
+                std::mem::take(&mut queue.urgent),
+                std::mem::take(&mut queue.lazy),
+            )
+        };
+        self.wake.notify_one();
+        drop(left);
+    }
+
+    /// The lane's thread.
+    pub fn run(&self) {
+        while let Some(partitions) = self.next() {
+            for partition in partitions {
+                partition.flush();
+            }
+        }
+    }
+
+    /// Waits until partitions are due; `None` when the lane is to end.
+    fn next(&self) -> Option<Vec<Arc<PartitionLog>>> {
+        let mut queue = self.queue.lock();
+        loop {
+            if queue.stopping {
+                return None;
+            }
+            let mut due = std::mem::take(&mut queue.urgent);
+            for partition in &due {
+                partition.queued.0.store(IDLE, Ordering::SeqCst);
+            }
+            let now = Instant::now();
+            while let Some((deadline, _)) = queue.lazy.front()
+                && *deadline <= now
+            {
+                let Some((_, partition)) = queue.lazy.pop_front() else {
+                    break;
+                };
+                let mark = &partition.queued.0;
+                // Not lazy any more: it was urgent meanwhile, and has had its turn or will.
+                if mark
+                    .compare_exchange(LAZY, IDLE, Ordering::SeqCst, Ordering::SeqCst)
+                    .is_ok()
+                {
+                    due.push(partition);
+                }
+            }
+            if !due.is_empty() {
+                return Some(due);
+            }
+            match queue.lazy.front().map(|(deadline, _)| *deadline) {
+                Some(deadline) => {
+                    self.wake.wait_until(&mut queue, deadline);
+                }
+                None => self.wake.wait(&mut queue),
+            }
+        }
+    }
+}
+
+/// What the keeper is asked to do.
+#[derive(Debug)]
+pub(super) enum Chore {
+    Checkpoint(Arc<PartitionLog>),
+    Stop,
+}
+
+fn keep(chores: &Receiver<Chore>) {
+    while let Ok(Chore::Checkpoint(partition)) = chores.recv() {
+        partition.keep_checkpoint();
+    }
+}
+
+/// The threads behind a set of logs; dropping it ends them.
+#[derive(Debug)]
+pub(super) struct Threads {
+    lanes: Arc<[Arc<Lane>]>,
+    chores: Sender<Chore>,
+    handles: Vec<JoinHandle<()>>,
+}
+
+impl Threads {
+    pub fn start(
+        lanes: &Arc<[Arc<Lane>]>,
+        chores: Sender<Chore>,
+        receiver: Receiver<Chore>,
+    ) -> std::io::Result<Self> {
+        let mut threads = Self {
+            lanes: Arc::clone(lanes),
+            chores,
+            handles: Vec::new(),
+        };
+        for (number, lane) in lanes.iter().enumerate() {
+            let lane = Arc::clone(lane);
+            let builder = std::thread::Builder::new().name(format!("log-flush-{number}"));
+            threads.handles.push(builder.spawn(move || lane.run())?);
+        }
+        let builder = std::thread::Builder::new().name("log-keeper".into());
+        threads
+            .handles
+            .push(builder.spawn(move || keep(&receiver))?);
+        Ok(threads)
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        for lane in self.lanes.iter() {
+            lane.stop();
+        }
+        // A keeper that has ended already needs no telling.
+        let _ = self.chores.send(Chore::Stop);
+        for handle in self.handles.drain(..) {
+            // A thread that panicked has said so on its own; there is nobody left to tell.
+            let _ = handle.join();
+        }
+    }
+}

@@ -1,0 +1,437 @@
+//! One partition's commit log: appends under one lock, reads beside it, and the high watermark between them.
+//!
+//! The **log end** moves when a batch has been written, **synced** when it is on stable storage; the **high watermark** follows
+//! one or the other, as the topic's durability says. Invariants: log start ≤ high watermark ≤ log end; the list of
+//! segments changes only under the writer lock and always ends with the active one; once stopped, a log never accepts again.
+
+use std::cmp::Ordering::{Equal, Greater, Less};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
+use std::time::Instant;
+
+use arc_swap::ArcSwap;
+use parking_lot::{Mutex, MutexGuard};
+use tokio::sync::Notify;
+
+use super::batch::Batch;
+use super::checkpoint::Checkpoint;
+use super::flush::{Chore, Queued};
+use super::read::Cursors;
+use super::recover::Recovered;
+use super::segment::Segment;
+use super::set::Shared;
+use super::waiters::Waiters;
+use super::writer::{WriteError, Writer};
+use super::{AppendError, Appended, LogStats, Offsets, Sequence};
+use crate::config::{Durability, TopicConfig};
+use crate::types::{Offset, PartitionId};
+
+/// One partition's commit log.
+#[derive(Debug)]
+pub struct PartitionLog {
+    id: PartitionId,
+    me: Weak<Self>,
+    pub(super) shared: Arc<Shared>,
+    pub(super) folder: Arc<Path>,
+    pub(super) config: ArcSwap<TopicConfig>,
+    pub(super) segments: ArcSwap<Vec<Arc<Segment>>>,
+    pub(super) log_start: AtomicI64,
+    pub(super) log_end: AtomicI64,
+    pub(super) high_watermark: AtomicI64,
+    synced: AtomicI64,
+    /// Reads from here on are near the end.
+    pub(super) hot_from: AtomicI64,
+    pub(super) writer: Mutex<Writer>,
+    pub(super) cursors: Mutex<Cursors>,
+    pub(super) waiters: Waiters,
+    pub(super) queued: Queued,
+    /// A segment was created whose name may not be durable yet.
+    pub(super) folder_changed: AtomicBool,
+    /// As `folder_changed`, of the folder itself.
+    pub(super) folder_created: AtomicBool,
+    stopped: OnceLock<String>,
+    deleted: AtomicBool,
+    checkpoint_queued: AtomicBool,
+    /// Serialises syncs; the order of locks is checkpointing, flushing, writer.
+    flushing: Mutex<()>,
+    checkpointing: Mutex<()>,
+    /// Segments taken out of the log whose files are still to be given away, under `checkpointing`.
+    pub(super) doomed: Mutex<Vec<Arc<Segment>>>,
+    placement: Mutex<()>,
+}
+
+impl PartitionLog {
+    pub(super) fn new(
+        id: PartitionId,
+        shared: &Arc<Shared>,
+        config: Arc<TopicConfig>,
+        folder: Arc<Path>,
+        recovered: Recovered,
+    ) -> Arc<Self> {
+        let end = recovered.next_offset;
+        let log = Arc::new_cyclic(|me| Self {
+            id,
+            me: Weak::clone(me),
+            shared: Arc::clone(shared),
+            folder,
+            config: ArcSwap::new(config),
+            segments: ArcSwap::from_pointee(recovered.segments),
+            log_start: AtomicI64::new(recovered.log_start),
+            log_end: AtomicI64::new(end),
+            high_watermark: AtomicI64::new(end),
+            synced: AtomicI64::new(end),
+            hot_from: AtomicI64::new(end),
+            writer: Mutex::new(Writer::new(end, recovered.producers)),
+            cursors: Mutex::default(),
+            waiters: Waiters::default(),
+            queued: Queued::default(),
+            folder_changed: AtomicBool::new(false),
+            folder_created: AtomicBool::new(false),
+            stopped: OnceLock::new(),
+            deleted: AtomicBool::new(false),
+            checkpoint_queued: AtomicBool::new(false),
+            flushing: Mutex::new(()),
+            checkpointing: Mutex::new(()),
+            doomed: Mutex::default(),
+            placement: Mutex::new(()),
+        });
+        log.writer.lock().uncheckpointed = recovered.unchecked;
+        if let Some(reason) = recovered.damage {
+            log.stop(reason);
+        }
+        log
+    }
+
+    pub fn id(&self) -> PartitionId {
+        self.id
+    }
+
+    pub fn set_config(&self, config: Arc<TopicConfig>) {
+        let durability = config.durability;
+        self.config.store(config);
+        if durability == Durability::Os {
+            self.raise_watermark(self.log_end.load(Ordering::SeqCst));
+        }
+    }
+
+    /// Appends one validated batch. Checks and records the producer's sequence under the same lock. The write is in the
+    /// page cache when this returns (survives the end of the process); `committed` waits for durability.
+    pub fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        let config = self.config.load();
+        check_shape(&batch, &config)?;
+        let now = self.shared.clock.now_ms();
+        let mut writer = self.writer.lock();
+        self.accepts(&writer)?;
+        let log_start = self.log_start.load(Ordering::Acquire);
+        if let Some(first) = writer.producers.check(&batch.header, log_start)? {
+            return Ok(first);
+        }
+        let appended = match writer.append(self, &config, &batch, now) {
+            Ok(appended) => appended,
+            Err(WriteError::Refused(error)) => return Err(error),
+            Err(WriteError::Failed(reason)) => return Err(self.stop(reason)),
+        };
+        drop(writer);
+        let is_urgent = if config.durability == Durability::Os {
+            self.raise_watermark(appended.last_offset + 1);
+            false
+        } else {
+            self.waiters.is_watched()
+        };
+        self.request_flush(is_urgent);
+        Ok(appended)
+    }
+
+    /// Asks the producer state about a batch without appending it, so that a plugin is not called for a duplicate.
+    pub fn check_sequence(&self, batch: &Batch) -> Result<Sequence, AppendError> {
+        let writer = self.writer.lock();
+        self.accepts(&writer)?;
+        let log_start = self.log_start.load(Ordering::Acquire);
+        let first = writer.producers.check(&batch.header, log_start)?;
+        Ok(first.map_or(Sequence::Next, Sequence::Duplicate))
+    }
+
+    /// Records in this partition's producer state that a batch sent to it was placed (by a partitioner) elsewhere, so that a
+    /// retry is answered as `placed` said. Kept in memory while the broker stays up: after a restart the producer is
+    /// unknown here and may go on with any sequence.
+    pub fn record_placed(&self, batch: &Batch, placed: Appended) -> Result<(), AppendError> {
+        if !batch.header.is_idempotent() {
+            return Ok(());
+        }
+        let now = self.shared.clock.now_ms();
+        let mut writer = self.writer.lock();
+        self.accepts(&writer)?;
+        let log_start = self.log_start.load(Ordering::Acquire);
+        if writer.producers.check(&batch.header, log_start)?.is_some() {
+            return Ok(());
+        }
+        let limits = self.shared.producer_limits();
+        let outdates = writer
+            .producers
+            .record_placed(&batch.header, &placed, now, &limits);
+        drop(writer);
+        if outdates {
+            self.request_checkpoint();
+        }
+        Ok(())
+    }
+
+    /// The lock that serialises check, placement and `record_placed` of batches sent to this partition when its topic has
+    /// a partitioner. Never held together with another partition's.
+    pub fn lane(&self) -> MutexGuard<'_, ()> {
+        self.placement.lock()
+    }
+
+    /// Resolves when every record up to and including `offset` is below the high watermark.
+    pub async fn committed(&self, offset: Offset) -> Result<(), AppendError> {
+        let watermark = || self.high_watermark.load(Ordering::SeqCst);
+        if offset < watermark() {
+            return Ok(());
+        }
+        match self.waiters.commit(offset, watermark) {
+            Ok(answer) => {
+                self.request_flush(true);
+                // The sender lives in this log, which `self` keeps alive.
+                answer.await.unwrap_or(Err(AppendError::Deleted))
+            }
+            Err(answer) => answer,
+        }
+    }
+
+    /// Notifies `waiter` once (`Notify::notify_one`), when the high watermark next moves or the partition goes away or
+    /// stops. Register first and read after: then no progress is missed.
+    pub fn wake_on_progress(&self, waiter: &Arc<Notify>) {
+        self.waiters.watch(waiter);
+        self.request_flush(true);
+    }
+
+    pub fn offsets(&self) -> Offsets {
+        // Read in this order each can only be at or below the next.
+        let log_start = self.log_start.load(Ordering::SeqCst);
+        let high_watermark = self.high_watermark.load(Ordering::SeqCst);
+        let log_end = self.log_end.load(Ordering::SeqCst);
+        Offsets {
+            log_start,
+            high_watermark,
+            log_end,
+        }
+    }
+
+    pub fn stats(&self) -> LogStats {
+        let segments = self.segments.load();
+        LogStats {
+            size_bytes: segments.iter().map(|segment| segment.end()).sum(),
+            segments: segments.len(),
+            offsets: self.offsets(),
+            stopped: self.stopped.get().cloned(),
+        }
+    }
+
+    pub(super) fn is_deleted(&self) -> bool {
+        self.deleted.load(Ordering::SeqCst)
+    }
+
+    fn accepts(&self, writer: &Writer) -> Result<(), AppendError> {
+        if self.is_deleted() {
+            return Err(AppendError::Deleted);
+        }
+        if let Some(reason) = self.stopped.get() {
+            return Err(AppendError::Stopped(reason.clone()));
+        }
+        if writer.closed {
+            return Err(AppendError::Stopped("the broker is stopping".into()));
+        }
+        Ok(())
+    }
+
+    /// Refuses every append from now on and answers those who wait. What is below the high watermark stays readable.
+    fn stop(&self, reason: String) -> AppendError {
+        if !self.is_deleted() && self.stopped.set(reason.clone()).is_ok() {
+            tracing::error!(partition = %self.id, reason, "partition log stopped");
+        }
+        let error = AppendError::Stopped(reason);
+        self.waiters.end(&error);
+        error
+    }
+
+    fn raise_watermark(&self, to: Offset) {
+        if self.high_watermark.fetch_max(to, Ordering::SeqCst) < to {
+            self.waiters.advance(to);
+        }
+    }
+
+    fn request_flush(&self, urgent: bool) {
+        if self.synced.load(Ordering::SeqCst) < self.log_end.load(Ordering::SeqCst)
+            && let Some(me) = self.me.upgrade()
+        {
+            self.shared.lane_of(self.id).request(&me, urgent);
+        }
+    }
+
+    /// Syncs what has been appended and moves the high watermark. Called by the lanes, the keeper, and at the end.
+    pub(super) fn flush(&self) {
+        let _one = self.flushing.lock();
+        let end = self.log_end.load(Ordering::SeqCst);
+        if self.is_deleted()
+            || self.stopped.get().is_some()
+            || self.synced.load(Ordering::SeqCst) >= end
+        {
+            return;
+        }
+        let started = Instant::now();
+        match self.sync_segments() {
+            Ok(bytes) => {
+                if let Some(observer) = self.shared.observer.get() {
+                    observer.0(started.elapsed(), bytes);
+                }
+            }
+            Err(error) => {
+                self.stop(format!("syncing: {error}"));
+                return;
+            }
+        }
+        self.synced.fetch_max(end, Ordering::SeqCst);
+        if self.config.load().durability == Durability::Fsync {
+            self.raise_watermark(end);
+        }
+    }
+
+    /// Syncs every segment that has something new, the oldest first, and the names of new ones.
+    fn sync_segments(&self) -> std::io::Result<u64> {
+        let disk = &self.shared.disk;
+        let segments = self.segments.load();
+        let dirty = segments
+            .iter()
+            .rposition(|segment| segment.is_synced())
+            .map_or(0, |clean| clean + 1);
+        let mut bytes = 0;
+        for (index, segment) in segments.iter().enumerate().skip(dirty) {
+            bytes += segment.sync(disk, index + 1 == segments.len())?;
+        }
+        if self.folder_changed.swap(false, Ordering::SeqCst) {
+            disk.sync_folder(&self.folder)?;
+        }
+        if self.folder_created.swap(false, Ordering::SeqCst) {
+            self.shared.sync_parents(&self.folder)?;
+        }
+        Ok(bytes)
+    }
+
+    pub(super) fn request_checkpoint(&self) {
+        if !self.checkpoint_queued.swap(true, Ordering::SeqCst)
+            && let Some(me) = self.me.upgrade()
+        {
+            // A keeper that has ended means that the set of logs is being dropped.
+            let _ = self.shared.chores.send(Chore::Checkpoint(me));
+        }
+    }
+
+    /// The keeper's turn.
+    pub(super) fn keep_checkpoint(&self) {
+        self.checkpoint_queued.store(false, Ordering::SeqCst);
+        if let Err(error) = self.checkpoint()
+            && !self.is_deleted()
+        {
+            tracing::warn!(partition = %self.id, error, "checkpoint not written; recovery would take longer");
+        }
+    }
+
+    /// Syncs the log and records its end as a clean point.
+    pub(super) fn checkpoint(&self) -> Result<(), String> {
+        let _one = self.checkpointing.lock();
+        let disk = &self.shared.disk;
+        let (checkpoint, pending) = {
+            let mut writer = self.writer.lock();
+            let pending = std::mem::take(&mut writer.uncheckpointed);
+            let log_start = self.log_start.load(Ordering::SeqCst);
+            let segments = self.segments.load();
+            let checkpoint = Checkpoint {
+                boot_id: self.shared.boot_id,
+                log_start,
+                segments: segments.iter().map(|segment| segment.extent()).collect(),
+                producers: writer.producers.clone(),
+            };
+            (checkpoint, pending)
+        };
+        let Some(active) = checkpoint.segments.last() else {
+            return Ok(());
+        };
+        self.flush();
+        if self.is_deleted() {
+            return Ok(());
+        }
+        let outcome = match self.stopped.get() {
+            Some(reason) => Err(format!("the log has stopped: {reason}")),
+            None => {
+                for segment in self.segments.load().iter() {
+                    match segment.base_offset.cmp(&active.base_offset) {
+                        Less => segment.save_index(disk, segment.end(), false),
+                        Equal => segment.save_index(disk, active.end, true),
+                        Greater => {}
+                    }
+                }
+                checkpoint
+                    .save(disk, &self.folder)
+                    .map_err(|error| error.to_string())
+            }
+        };
+        if outcome.is_err() {
+            self.writer.lock().uncheckpointed += pending;
+        }
+        outcome
+    }
+
+    /// Ends the log for this run of the broker: nothing is appended any more, and the next run finds a clean end.
+    pub(super) fn close(&self) {
+        let is_clean = {
+            let mut writer = self.writer.lock();
+            writer.closed = true;
+            writer.release();
+            writer.uncheckpointed == 0
+        };
+        if !is_clean {
+            self.keep_checkpoint();
+        }
+    }
+
+    /// Takes the log out of use: readers, waiters and appends get `Deleted`. Its files may be removed when this returns.
+    pub(super) fn retire(&self) -> Vec<Arc<Segment>> {
+        self.deleted.store(true, Ordering::SeqCst);
+        self.waiters.end(&AppendError::Deleted);
+        // Whoever is writing files at this moment finishes first; nobody begins after.
+        let _checkpointing = self.checkpointing.lock();
+        let _flushing = self.flushing.lock();
+        let mut writer = self.writer.lock();
+        writer.closed = true;
+        writer.abandon();
+        let mut segments = std::mem::take(&mut *self.doomed.lock());
+        segments.extend(self.segments.load().iter().cloned());
+        for segment in &segments {
+            segment.retire();
+        }
+        segments
+    }
+}
+
+/// What every batch must be, whoever made it. A batch that a transform has thinned out holds fewer records than it
+/// spans offsets, down to none.
+fn check_shape(batch: &Batch, config: &TopicConfig) -> Result<(), AppendError> {
+    let header = &batch.header;
+    let limit = usize::try_from(config.max_message_bytes).unwrap_or(usize::MAX);
+    if header.size > limit {
+        return Err(AppendError::TooLarge {
+            size: header.size,
+            limit,
+        });
+    }
+    let span = i64::from(header.last_offset_delta) + 1;
+    let count = i64::from(header.record_count);
+    if span < 1 || count < 0 || count > span || header.size != batch.bytes.len() {
+        return Err(AppendError::Invalid(format!(
+            "{count} records over {span} offsets in {} bytes",
+            batch.bytes.len()
+        )));
+    }
+    Ok(())
+}

@@ -1,0 +1,499 @@
+//! Reading: from an offset or a time to whole batches, each checked before it is given out.
+//!
+//! A reader takes no lock that an append holds for long. A **cursor** remembers where a read ended, so that the next
+//! one of the same consumer finds its place without the index. What the list of segments promises may be taken away by
+//! retention meanwhile: a read that meets foreign bytes asks whether its segment was retired, and then begins anew.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use bytes::Bytes;
+
+use super::batch::{Batch, BatchHeader, HEADER_SIZE, at, checksum};
+use super::file::File;
+use super::index::Index;
+use super::partition::PartitionLog;
+use super::scan::{Found, HEADERS, Scanner, Step};
+use super::seal::{self, HEADER_BLOCK, SegmentHeader};
+use super::segment::{Segment, SegmentError};
+use super::{OffsetQuery, ReadError, Records, records};
+use crate::types::{Offset, TimestampMs};
+
+/// Consumers of one partition whose places are remembered.
+const CURSORS: usize = 8;
+/// A segment that retention takes away sends a read back to its start; twice in one read is a race lost twice.
+const ATTEMPTS: usize = 4;
+/// Decompression bound of a batch that is searched for a timestamp. A larger one answers with its first offset.
+const MAX_SEARCHED_BYTES: usize = 64 << 20;
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Cursor {
+    offset: Offset,
+    segment: Offset,
+    position: u64,
+}
+
+/// Where the latest reads ended.
+#[derive(Debug, Default)]
+pub(super) struct Cursors {
+    places: Vec<Cursor>,
+    replace_next: usize,
+}
+
+impl Cursors {
+    /// The cursor at an offset; whoever reads on leaves a new one.
+    fn take(&mut self, offset: Offset) -> Option<Cursor> {
+        let index = self
+            .places
+            .iter()
+            .position(|place| place.offset == offset)?;
+        Some(self.places[index])
+    }
+
+    fn put(&mut self, from: Offset, cursor: Cursor) {
+        let moved = self.places.iter().position(|place| place.offset == from);
+        if let Some(index) = moved {
+            self.places[index] = cursor;
+        } else if self.places.len() < CURSORS {
+            self.places.push(cursor);
+        } else {
+            self.places[self.replace_next % CURSORS] = cursor;
+            self.replace_next = (self.replace_next + 1) % CURSORS;
+        }
+    }
+}
+
+/// An open segment and the place of a batch in it.
+struct Place {
+    segment: Arc<Segment>,
+    file: Arc<File>,
+    header: SegmentHeader,
+    position: u64,
+}
+
+enum Fault {
+    /// The segment was taken away during the read.
+    Retired,
+    Failed(ReadError),
+}
+
+impl Fault {
+    fn corrupt(offset: Offset, message: impl Into<String>) -> Self {
+        Self::Failed(ReadError::Corrupt {
+            offset,
+            message: message.into(),
+        })
+    }
+
+    fn of(error: SegmentError, offset: Offset) -> Self {
+        match error {
+            SegmentError::Retired => Self::Retired,
+            SegmentError::Damaged(message) => Self::corrupt(offset, message),
+            SegmentError::Io(error) => Self::Failed(ReadError::Storage(error.to_string())),
+        }
+    }
+
+    fn io(error: std::io::Error) -> Self {
+        Self::Failed(ReadError::Storage(error.to_string()))
+    }
+}
+
+/// What to give out of the bytes that were read.
+#[derive(Clone, Copy)]
+struct Wanted {
+    from: Offset,
+    below: Offset,
+    max_bytes: usize,
+    at_least_one: bool,
+}
+
+impl PartitionLog {
+    /// Reads whole batches from the one that holds `from`, up to `max_bytes`, never past the high watermark. With
+    /// `at_least_one` the first batch comes even when it is larger. Empty when `from` is the high watermark, or between
+    /// it and the log end. Never reaches over the end of a segment. Blocking when `is_hot` says false.
+    pub fn read(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        at_least_one: bool,
+    ) -> Result<Records, ReadError> {
+        for _ in 0..ATTEMPTS {
+            let offsets = self.check_range(from)?;
+            let mut records = Records {
+                bytes: Bytes::new(),
+                high_watermark: offsets.high_watermark,
+                last_stable_offset: offsets.high_watermark,
+                log_start_offset: offsets.log_start,
+            };
+            if from >= offsets.high_watermark {
+                return Ok(records);
+            }
+            let wanted = Wanted {
+                from,
+                below: offsets.high_watermark,
+                max_bytes,
+                at_least_one,
+            };
+            match self.read_batches(wanted) {
+                Ok(bytes) => {
+                    records.bytes = bytes;
+                    return Ok(records);
+                }
+                Err(Fault::Retired) => {}
+                Err(Fault::Failed(error)) => return Err(error),
+            }
+        }
+        Err(ReadError::Storage(
+            "segments were taken away faster than they could be read".into(),
+        ))
+    }
+
+    /// True when a read from this offset is near the end of the log and all but surely in the page cache, so that it may
+    /// run on an async thread.
+    pub fn is_hot(&self, from: Offset) -> bool {
+        from >= self.hot_from.load(Ordering::Relaxed)
+    }
+
+    fn check_range(&self, from: Offset) -> Result<super::Offsets, ReadError> {
+        if self.is_deleted() {
+            return Err(ReadError::Deleted);
+        }
+        let offsets = self.offsets();
+        if from < offsets.log_start || from > offsets.log_end {
+            return Err(ReadError::OutOfRange {
+                offset: from,
+                start: offsets.log_start,
+                end: offsets.high_watermark,
+            });
+        }
+        Ok(offsets)
+    }
+
+    fn read_batches(&self, wanted: Wanted) -> Result<Bytes, Fault> {
+        let place = self.locate(wanted.from)?;
+        let end = place.segment.end();
+        let available = usize::try_from(end.saturating_sub(place.position)).unwrap_or(usize::MAX);
+        let mut buffer = Vec::new();
+        let mut count = wanted.max_bytes.min(available);
+        if wanted.at_least_one {
+            count = count.max(HEADER_SIZE.min(available));
+        }
+        loop {
+            place
+                .file
+                .read_at(&mut buffer, count, place.position)
+                .map_err(Fault::io)?;
+            if buffer.len() < count && !place.segment.is_retired() {
+                return Err(Fault::corrupt(
+                    wanted.from,
+                    "the segment file has become shorter",
+                ));
+            }
+            let taken = take_batches(&mut buffer, &place, &wanted);
+            if taken.length == 0 {
+                match taken.missing {
+                    // The first batch is larger than what was read: its sealed header tells how much it is.
+                    Some(size) if wanted.at_least_one && size > count && size <= available => {
+                        count = size;
+                        continue;
+                    }
+                    Some(size) if size <= available => return Ok(Bytes::new()),
+                    _ if place.segment.is_retired() => return Err(Fault::Retired),
+                    _ => return Err(Fault::corrupt(wanted.from, taken.fault)),
+                }
+            }
+            buffer.truncate(taken.length);
+            self.cursors.lock().put(
+                wanted.from,
+                Cursor {
+                    offset: taken.next_offset,
+                    segment: place.segment.base_offset,
+                    position: place.position + taken.length as u64,
+                },
+            );
+            return Ok(Bytes::from(buffer));
+        }
+    }
+
+    /// The place of the batch that holds `offset`, which is below the high watermark.
+    fn locate(&self, offset: Offset) -> Result<Place, Fault> {
+        let segments = self.segments.load();
+        let cursor = self.cursors.lock().take(offset);
+        if let Some(cursor) = cursor
+            && let Ok(index) = segments.binary_search_by_key(&cursor.segment, |s| s.base_offset)
+            && cursor.position < segments[index].end()
+        {
+            return self.open(&segments[index], cursor.position, offset);
+        }
+        let index = segments.partition_point(|segment| segment.base_offset <= offset);
+        let Some(segment) = index.checked_sub(1).map(|index| &segments[index]) else {
+            return Err(self.gap(offset));
+        };
+        if offset >= segment.next_offset() {
+            return Err(self.gap(offset));
+        }
+        let mut place = self.open(segment, HEADER_BLOCK, offset)?;
+        if offset > segment.base_offset {
+            place.position = self.seek(
+                &place,
+                |index| index.position_of(offset),
+                |header| header.last_offset() >= offset,
+            )?;
+        }
+        Ok(place)
+    }
+
+    /// Offsets never leave a gap, so that one can only be what damage has left, or what retention takes at this moment.
+    fn gap(&self, offset: Offset) -> Fault {
+        if offset < self.log_start.load(Ordering::SeqCst) {
+            return Fault::Retired;
+        }
+        Fault::corrupt(offset, "no segment holds this offset")
+    }
+
+    fn open(&self, segment: &Arc<Segment>, position: u64, offset: Offset) -> Result<Place, Fault> {
+        let (file, header) = segment
+            .reader(&self.shared.disk)
+            .map_err(|error| Fault::of(error, offset))?;
+        Ok(Place {
+            segment: Arc::clone(segment),
+            file,
+            header,
+            position,
+        })
+    }
+
+    /// The position of the first batch that `is_it`, walking from where the index points.
+    fn seek(
+        &self,
+        place: &Place,
+        ask: impl Fn(&Index) -> u64,
+        is_it: impl Fn(&BatchHeader) -> bool,
+    ) -> Result<u64, Fault> {
+        let segment = &place.segment;
+        let start = segment
+            .seek(&self.shared.disk, &place.file, &place.header, ask)
+            .map_err(|error| Fault::of(error, segment.base_offset))?;
+        let mut expected = segment.base_offset;
+        let mut walk = Scanner::new(
+            &place.file,
+            place.header.salt,
+            start,
+            segment.end(),
+            HEADERS,
+        );
+        loop {
+            match walk.step().map_err(Fault::io)? {
+                Step::Batch(found) if is_it(&found.header) => return Ok(found.position),
+                Step::Batch(found) => expected = found.header.last_offset() + 1,
+                Step::End => return Err(self.gap(expected)),
+                Step::Bad(_) if segment.is_retired() => return Err(Fault::Retired),
+                Step::Bad(message) => return Err(Fault::corrupt(expected, message)),
+            }
+        }
+    }
+
+    /// Offset and timestamp for ListOffsets; `None` when no record answers the query. Blocking for `AtTime` and
+    /// `MaxTimestamp`. A batch that cannot be decompressed within bounds answers with its first offset.
+    pub fn find_offset(
+        &self,
+        query: OffsetQuery,
+    ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
+        for _ in 0..ATTEMPTS {
+            if self.is_deleted() {
+                return Err(ReadError::Deleted);
+            }
+            let offsets = self.offsets();
+            let found = match query {
+                OffsetQuery::Earliest => return Ok(Some((offsets.log_start, -1))),
+                OffsetQuery::Latest => return Ok(Some((offsets.high_watermark, -1))),
+                OffsetQuery::AtTime(time) => self.first_at(time, &offsets),
+                OffsetQuery::MaxTimestamp => self.max_timestamp(&offsets),
+            };
+            match found {
+                Ok(answer) => return Ok(answer),
+                Err(Fault::Retired) => {}
+                Err(Fault::Failed(error)) => return Err(error),
+            }
+        }
+        Err(ReadError::Storage(
+            "segments were taken away faster than they could be read".into(),
+        ))
+    }
+
+    fn first_at(
+        &self,
+        time: TimestampMs,
+        offsets: &super::Offsets,
+    ) -> Result<Option<(Offset, TimestampMs)>, Fault> {
+        let segments = self.segments.load();
+        for segment in segments.iter().filter(|s| s.max_timestamp() >= time) {
+            let mut answer = None;
+            self.visit_from_time(segment, time, offsets, |place, found, walk| {
+                if found.header.max_timestamp >= time {
+                    answer = search_batch(place, found, walk, time, offsets.log_start)?;
+                }
+                Ok(answer.is_none())
+            })?;
+            if answer.is_some() {
+                return Ok(answer);
+            }
+        }
+        Ok(None)
+    }
+
+    fn max_timestamp(
+        &self,
+        offsets: &super::Offsets,
+    ) -> Result<Option<(Offset, TimestampMs)>, Fault> {
+        let segments = self.segments.load();
+        let mut largest = -1;
+        for segment in segments.iter() {
+            if segment.next_offset() <= offsets.high_watermark {
+                largest = largest.max(segment.max_timestamp());
+            } else if segment.base_offset < offsets.high_watermark {
+                self.visit_from_time(segment, largest, offsets, |_, found, _| {
+                    largest = largest.max(found.header.max_timestamp);
+                    Ok(true)
+                })?;
+            }
+        }
+        if largest < 0 {
+            return Ok(None);
+        }
+        self.first_at(largest, offsets)
+    }
+
+    /// Visits the visible batches of a segment, from the first that may reach `time`, while `visit` says true.
+    fn visit_from_time(
+        &self,
+        segment: &Arc<Segment>,
+        time: TimestampMs,
+        offsets: &super::Offsets,
+        mut visit: impl FnMut(&Place, &Found, &mut Scanner<'_>) -> Result<bool, Fault>,
+    ) -> Result<(), Fault> {
+        let place = self.open(segment, HEADER_BLOCK, segment.base_offset)?;
+        let start = segment
+            .seek(&self.shared.disk, &place.file, &place.header, |index| {
+                index.position_of_time(time)
+            })
+            .map_err(|error| Fault::of(error, segment.base_offset))?;
+        let end = segment.end();
+        let mut walk = Scanner::new(&place.file, place.header.salt, start, end, HEADERS);
+        let mut expected = segment.base_offset;
+        loop {
+            match walk.step().map_err(Fault::io)? {
+                Step::Batch(found) => {
+                    expected = found.header.last_offset() + 1;
+                    if found.header.base_offset >= offsets.high_watermark {
+                        return Ok(());
+                    }
+                    if expected > offsets.log_start && !visit(&place, &found, &mut walk)? {
+                        return Ok(());
+                    }
+                }
+                Step::End => return Ok(()),
+                Step::Bad(_) if segment.is_retired() => return Err(Fault::Retired),
+                Step::Bad(message) => return Err(Fault::corrupt(expected, message)),
+            }
+        }
+    }
+}
+
+/// The first record of a batch at or after `time`.
+fn search_batch(
+    place: &Place,
+    found: &Found,
+    walk: &mut Scanner<'_>,
+    time: TimestampMs,
+    log_start: Offset,
+) -> Result<Option<(Offset, TimestampMs)>, Fault> {
+    let offset = found.header.base_offset;
+    let bytes = walk
+        .bytes(found.position, found.header.size)
+        .map_err(Fault::io)?
+        .to_vec();
+    let is_whole = bytes.len() == found.header.size
+        && bytes
+            .split_first_chunk::<HEADER_SIZE>()
+            .is_some_and(|(head, body)| checksum(head, body) == found.header.crc);
+    if !is_whole {
+        if place.segment.is_retired() {
+            return Err(Fault::Retired);
+        }
+        return Err(Fault::corrupt(offset, "the batch fails its checksum"));
+    }
+    let batch = Batch {
+        header: found.header,
+        bytes: bytes.into(),
+    };
+    // What only its producer could read cannot be searched, but must not be passed over either.
+    let answer = records::offset_of_time(&batch, time, log_start, MAX_SEARCHED_BYTES)
+        .unwrap_or(Some((offset, found.header.max_timestamp)));
+    Ok(answer.map(|(offset, time)| (offset.max(log_start), time)))
+}
+
+struct Taken {
+    /// Bytes of whole batches at the front.
+    length: usize,
+    next_offset: Offset,
+    /// Size of the first batch, when its header is good and the batch is longer than the bytes.
+    missing: Option<usize>,
+    fault: String,
+}
+
+/// Checks the batches at the front of `buffer` and puts their leader epoch back, up to the first that is not wanted,
+/// not all there, or not whole.
+fn take_batches(buffer: &mut [u8], place: &Place, wanted: &Wanted) -> Taken {
+    let epoch = place.header.leader_epoch.to_be_bytes();
+    let mut taken = Taken {
+        length: 0,
+        next_offset: wanted.from,
+        missing: None,
+        fault: String::new(),
+    };
+    loop {
+        let is_first = taken.length == 0;
+        let position = place.position + taken.length as u64;
+        let rest = &mut buffer[taken.length..];
+        if rest.len() < HEADER_SIZE {
+            if is_first {
+                taken.fault = format!("the file ends at position {position}");
+                taken.missing = Some(HEADER_SIZE);
+            }
+            return taken;
+        }
+        let Some(header) = seal::open(place.header.salt, position, rest) else {
+            taken.fault = format!("no sealed batch at position {position}");
+            return taken;
+        };
+        let fits = is_first || taken.length + header.size <= wanted.max_bytes;
+        if header.base_offset >= wanted.below || !fits {
+            return taken;
+        }
+        let is_next = if is_first {
+            header.base_offset <= wanted.from && wanted.from <= header.last_offset()
+        } else {
+            header.base_offset == taken.next_offset
+        };
+        if !is_next {
+            taken.fault = format!("the batch at position {position} has another offset");
+            return taken;
+        }
+        let size = header.size;
+        let Some((head, body)) = rest
+            .get_mut(..size)
+            .and_then(|batch| batch.split_first_chunk_mut::<HEADER_SIZE>())
+        else {
+            taken.missing = is_first.then_some(size);
+            return taken;
+        };
+        if checksum(head, body) != header.crc {
+            taken.fault = format!("the batch at position {position} fails its checksum");
+            return taken;
+        }
+        head[at::LEADER_EPOCH..at::MAGIC].copy_from_slice(&epoch);
+        taken.length += size;
+        taken.next_offset = header.last_offset() + 1;
+    }
+}

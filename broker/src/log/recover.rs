@@ -1,0 +1,407 @@
+//! Opening a partition's log: from its last clean point to a state that is whole, or to one that says what is not.
+//!
+//! What was synced at the clean point is believed; every batch after it is checked. A **torn tail** is what a crash leaves behind
+//! the last batch that was written whole: it was never answered, and is cut off. **Damage** is a hole in front of
+//! batches that are whole, or something missing that had been synced: nothing is cut then, the log stays readable around
+//! it and does not accept. After a loss of power, pages may have reached the disk out of order, so that a hole after
+//! the clean point is a torn tail; within one run of the operating system no page is ever lost, so that it is damage.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+
+use super::Appended;
+use super::checkpoint::{Checkpoint, Loaded};
+use super::file::{Access, File};
+use super::index::Index;
+use super::producers::Producers;
+use super::scan::{BODIES, Found, Scanner, Step};
+use super::seal::{BadHeader, HEADER_BLOCK, SegmentHeader};
+use super::segment::{
+    self, Extent, Segment, base_of, build_index, index_path, log_path, stored_index,
+};
+use super::set::Shared;
+use crate::types::{Offset, PartitionId};
+
+/// How far behind a hole whole batches are looked for.
+const RESYNC_WINDOW: u64 = 4 << 20;
+
+/// A partition's log as recovery found or made it.
+#[derive(Debug, Default)]
+pub(super) struct Recovered {
+    pub log_start: Offset,
+    pub next_offset: Offset,
+    pub segments: Vec<Arc<Segment>>,
+    pub producers: Producers,
+    /// Bytes after the clean point.
+    pub unchecked: u64,
+    /// Why the log must not accept.
+    pub damage: Option<String>,
+}
+
+struct Recovery<'a> {
+    shared: &'a Shared,
+    id: PartitionId,
+    folder: &'a Arc<Path>,
+    /// A hole in front of whole batches cannot be the work of a crash.
+    hole_is_damage: bool,
+    /// The segment of the clean point, when there is a checkpoint.
+    clean: Option<Extent>,
+    state: Recovered,
+}
+
+/// What a segment's walk came to.
+enum Outcome {
+    GoOn,
+    /// The log ends here: later files hold nothing that was ever answered.
+    LogEnds,
+}
+
+/// Recovers one partition. `Err` only when the folder cannot be read at all.
+pub(super) fn recover(
+    shared: &Shared,
+    id: PartitionId,
+    folder: &Arc<Path>,
+) -> Result<Recovered, String> {
+    let context = |error: io::Error| format!("recovering {}: {error}", folder.display());
+    let entries = shared.disk.list(folder).map_err(context)?;
+    let bases: Vec<Offset> = entries
+        .iter()
+        .filter_map(|entry| base_of(&entry.name))
+        .collect();
+    let loaded = Checkpoint::load(&shared.disk, folder).map_err(context)?;
+    let mut recovery = Recovery {
+        shared,
+        id,
+        folder,
+        hole_is_damage: match &loaded {
+            Loaded::Good(checkpoint) => {
+                checkpoint.boot_id != [0; 16] && checkpoint.boot_id == shared.boot_id
+            }
+            // A partition gets its first checkpoint some time after its first batch.
+            Loaded::Missing => bases.len() > 1 || bases.first().is_some_and(|base| *base > 0),
+            Loaded::Damaged => true,
+        },
+        clean: None,
+        state: Recovered::default(),
+    };
+    recovery.run(&bases, loaded).map_err(context)?;
+    let mut state = recovery.state;
+    state
+        .producers
+        .expire(shared.clock.now_ms(), &shared.producer_limits());
+    Ok(state)
+}
+
+impl Recovery<'_> {
+    fn run(&mut self, bases: &[Offset], loaded: Loaded) -> io::Result<()> {
+        let has_checkpoint = matches!(loaded, Loaded::Good(_));
+        let walked = match loaded {
+            Loaded::Good(checkpoint) => self.begin_at(checkpoint, bases)?,
+            Loaded::Missing | Loaded::Damaged => {
+                let first = bases.first().copied().unwrap_or(0);
+                self.state.log_start = first;
+                self.state.next_offset = first;
+                bases.to_vec()
+            }
+        };
+        for (index, base) in walked.iter().enumerate() {
+            let next = walked.get(index + 1).copied();
+            match self.segment(*base, next)? {
+                Outcome::GoOn => {}
+                Outcome::LogEnds => {
+                    self.discard(&walked[index + 1..])?;
+                    break;
+                }
+            }
+        }
+        if self.state.damage.is_none() && (self.state.unchecked > 0 || !has_checkpoint) {
+            self.sync_names()?;
+        }
+        Ok(())
+    }
+
+    /// Takes over what the checkpoint says. Answers the segments that have to be walked.
+    fn begin_at(&mut self, checkpoint: Checkpoint, bases: &[Offset]) -> io::Result<Vec<Offset>> {
+        let log_start = checkpoint.log_start;
+        self.state.log_start = log_start;
+        self.state.producers = checkpoint.producers;
+        let Some((clean, sealed)) = checkpoint.segments.split_last() else {
+            return Ok(bases.to_vec());
+        };
+        for extent in sealed
+            .iter()
+            .filter(|extent| extent.next_offset > log_start)
+        {
+            if !bases.contains(&extent.base_offset) {
+                self.damaged(extent.base_offset, "the segment file is missing".into());
+                continue;
+            }
+            self.state
+                .segments
+                .push(Arc::new(Segment::known(self.id, self.folder, *extent)));
+        }
+        self.clean = Some(*clean);
+        self.state.next_offset = clean.base_offset;
+        if !bases.contains(&clean.base_offset) {
+            if clean.end > HEADER_BLOCK {
+                self.damaged(clean.base_offset, "the segment file is missing".into());
+            }
+            self.state.next_offset = clean.next_offset;
+        }
+        let (before, rest): (Vec<Offset>, Vec<Offset>) =
+            bases.iter().partition(|base| **base < clean.base_offset);
+        for base in before {
+            let is_known = sealed
+                .iter()
+                .any(|extent| extent.base_offset == base && extent.next_offset > log_start);
+            if is_known {
+                continue;
+            }
+            if base < log_start {
+                // Retention had let go of it; only its file was still there.
+                self.discard(&[base])?;
+            } else {
+                self.damaged(base, "the checkpoint does not know this segment".into());
+            }
+        }
+        Ok(rest)
+    }
+
+    /// Walks one segment and takes it into the log.
+    fn segment(&mut self, base: Offset, next: Option<Offset>) -> io::Result<Outcome> {
+        let known = self.clean.filter(|extent| extent.base_offset == base);
+        let extent = known.unwrap_or_else(|| Extent::empty(base));
+        if base != self.state.next_offset {
+            let message = format!("offset {} should come next", self.state.next_offset);
+            if base > self.state.next_offset && !self.hole_is_damage {
+                self.discard(&[base])?;
+                return Ok(Outcome::LogEnds);
+            }
+            self.damaged(base, message);
+        }
+        let file = self
+            .shared
+            .disk
+            .open(&log_path(self.folder, base), Access::Write)?;
+        let header = match segment::read_header(&file, self.id, base)? {
+            Ok(header) => header,
+            Err(BadHeader::Blank) if extent.end == HEADER_BLOCK && !self.hole_before(next) => {
+                self.discard(&[base])?;
+                return Ok(Outcome::LogEnds);
+            }
+            Err(bad) => {
+                let message = match bad {
+                    BadHeader::Blank => "the segment header is blank".into(),
+                    BadHeader::Damaged(message) => message,
+                };
+                self.damaged(base, message);
+                self.unreadable(extent, next);
+                return Ok(Outcome::GoOn);
+            }
+        };
+        let length = file.len()?;
+        if length < extent.end {
+            let message = format!("{length} bytes are left of {} that were synced", extent.end);
+            self.damaged(base, message);
+            self.unreadable(extent, next);
+            return Ok(Outcome::GoOn);
+        }
+        self.state.next_offset = extent.next_offset;
+        self.walk(&file, header, extent, next)
+    }
+
+    /// Whether a blank or torn segment stands in front of one that may hold answered batches.
+    fn hole_before(&self, next: Option<Offset>) -> bool {
+        next.is_some() && self.hole_is_damage
+    }
+
+    /// Keeps a segment that cannot be read, so that reads of its offsets say so.
+    fn unreadable(&mut self, mut extent: Extent, next: Option<Offset>) {
+        extent.next_offset = next.unwrap_or(extent.next_offset).max(extent.next_offset);
+        self.state.next_offset = extent.next_offset;
+        self.state
+            .segments
+            .push(Arc::new(Segment::known(self.id, self.folder, extent)));
+    }
+
+    /// Checks every batch from the extent's end on, and cuts off what is torn.
+    fn walk(
+        &mut self,
+        file: &File,
+        header: SegmentHeader,
+        mut extent: Extent,
+        next: Option<Offset>,
+    ) -> io::Result<Outcome> {
+        let length = file.len()?;
+        let start = extent.end;
+        if length == start && next.is_none() {
+            self.keep(Segment::known(self.id, self.folder, extent));
+            return Ok(Outcome::GoOn);
+        }
+        let mut index = self.index_before(file, &header, start)?;
+        let mut scanner = Scanner::new(file, header.salt, start, length, BODIES);
+        let torn = loop {
+            match self.next_whole(&mut scanner)? {
+                Ok(None) => break None,
+                Ok(Some(found)) => self.take(&found, &mut extent, &mut index),
+                Err(message) => {
+                    let is_complete = next == Some(self.state.next_offset);
+                    if is_complete || !self.skip_hole(&mut scanner, &message, &extent)? {
+                        break Some(message).filter(|_| !is_complete);
+                    }
+                }
+            }
+        };
+        let mut outcome = Outcome::GoOn;
+        if let Some(next) = next
+            && next != self.state.next_offset
+        {
+            if self.hole_is_damage {
+                let message = torn.unwrap_or_else(|| "batches are missing at its end".into());
+                self.damaged(extent.base_offset, message);
+                self.state.next_offset = next;
+            } else {
+                outcome = Outcome::LogEnds;
+            }
+        }
+        let is_sealed = next.is_some() && matches!(outcome, Outcome::GoOn);
+        self.finish(file, &extent, length)?;
+        self.state.unchecked += extent.end - start;
+        let segment = Segment::known(self.id, self.folder, extent);
+        segment.adopt(header, index);
+        if is_sealed {
+            segment.save_index(&self.shared.disk, extent.end, false);
+        }
+        self.keep(segment);
+        Ok(outcome)
+    }
+
+    /// The next batch when it is whole and in order; otherwise what is wrong with it.
+    fn next_whole(&self, scanner: &mut Scanner<'_>) -> io::Result<Result<Option<Found>, String>> {
+        let found = match scanner.step()? {
+            Step::End => return Ok(Ok(None)),
+            Step::Bad(message) => return Ok(Err(message)),
+            Step::Batch(found) => found,
+        };
+        let position = found.position;
+        // Sealed, so that its length can be believed: whatever is wrong, the next batch follows it.
+        if found.header.base_offset < self.state.next_offset {
+            scanner.move_to(position + found.header.size as u64 - 1);
+            return Ok(Err(format!(
+                "the batch at {position} has offset {} again",
+                found.header.base_offset
+            )));
+        }
+        if !scanner.is_whole(&found)? {
+            scanner.move_to(position + found.header.size as u64 - 1);
+            return Ok(Err(format!("the batch at {position} fails its checksum")));
+        }
+        Ok(Ok(Some(found)))
+    }
+
+    /// Finds the whole batch behind a hole where that means damage. False: the hole is the end.
+    fn skip_hole(
+        &mut self,
+        scanner: &mut Scanner<'_>,
+        message: &str,
+        extent: &Extent,
+    ) -> io::Result<bool> {
+        if !self.hole_is_damage {
+            return Ok(false);
+        }
+        let found = scanner.resync(RESYNC_WINDOW, self.state.next_offset)?;
+        let Some(found) = found else {
+            return Ok(false);
+        };
+        let message = format!(
+            "{message}; whole batches go on at position {} with offset {}",
+            found.position, found.header.base_offset
+        );
+        self.damaged(extent.base_offset, message);
+        Ok(true)
+    }
+
+    fn take(&mut self, found: &Found, extent: &mut Extent, index: &mut Index) {
+        let header = &found.header;
+        let next_offset = header.last_offset().saturating_add(1);
+        index.note(header.base_offset, found.position, extent.max_timestamp);
+        extent.extend(
+            found.position + header.size as u64,
+            next_offset,
+            header.max_timestamp,
+        );
+        self.state.next_offset = next_offset;
+        let answer = Appended {
+            base_offset: header.base_offset,
+            last_offset: header.last_offset(),
+            log_append_time: header.is_log_append_time().then_some(header.max_timestamp),
+            log_start_offset: self.state.log_start,
+            duplicate: false,
+        };
+        let now = self.shared.clock.now_ms();
+        let limits = self.shared.producer_limits();
+        self.state.producers.record(header, &answer, now, &limits);
+    }
+
+    /// Cuts the file behind its last batch and makes what was found durable, so that it may be shown. A damaged log
+    /// is left as it is.
+    fn finish(&self, file: &File, extent: &Extent, length: u64) -> io::Result<()> {
+        if self.state.damage.is_some() {
+            return Ok(());
+        }
+        if length > extent.end {
+            tracing::info!(
+                partition = %self.id,
+                segment = extent.base_offset,
+                position = extent.end,
+                bytes = length - extent.end,
+                "cut off what followed the last whole batch"
+            );
+            file.set_len(extent.end)?;
+        }
+        file.sync()
+    }
+
+    fn index_before(&self, file: &File, header: &SegmentHeader, end: u64) -> io::Result<Index> {
+        let path = index_path(self.folder, header.base_offset);
+        match stored_index(&self.shared.disk, &path, header.salt, end) {
+            Some(index) => Ok(index),
+            None => build_index(header.base_offset, file, header.salt, end),
+        }
+    }
+
+    fn keep(&mut self, segment: Segment) {
+        self.state.segments.push(Arc::new(segment));
+    }
+
+    /// Gives away files whose batches were never answered, or that retention had let go of.
+    fn discard(&self, bases: &[Offset]) -> io::Result<()> {
+        if self.state.damage.is_some() {
+            return Ok(());
+        }
+        for base in bases {
+            let path = log_path(self.folder, *base);
+            self.shared.pool.retire(&self.shared.disk, &path)?;
+            self.shared.disk.remove(&index_path(self.folder, *base))?;
+        }
+        Ok(())
+    }
+
+    /// Notes damage; the first is the one that is told, for the others often follow from it.
+    fn damaged(&mut self, base: Offset, message: String) {
+        let path = log_path(self.folder, base);
+        tracing::error!(partition = %self.id, path = %path.display(), message, "log is damaged");
+        self.state.damage.get_or_insert_with(|| {
+            format!("{}: {message} (see `tidegate log verify`)", path.display())
+        });
+    }
+
+    fn sync_names(&self) -> io::Result<()> {
+        if self.state.segments.is_empty() {
+            return Ok(());
+        }
+        self.shared.disk.sync_folder(self.folder)?;
+        self.shared.sync_parents(self.folder)
+    }
+}

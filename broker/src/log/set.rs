@@ -1,0 +1,261 @@
+//! All partition logs of a broker: opening, finding, deleting and closing them, and what they share.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use parking_lot::{Mutex, RwLock};
+
+use super::file::{Disk, File};
+use super::flush::{Chore, Lane, Threads};
+use super::partition::PartitionLog;
+use super::pool::Pool;
+use super::producers::Limits;
+use super::recover::recover;
+use super::segment::base_of;
+use crate::config::{LogConfig, TopicConfig};
+use crate::env::Clock;
+use crate::types::{PartitionId, TopicId};
+
+const RECYCLE_FOLDER: &str = "recycle";
+const LOCK_FILE: &str = "lock";
+/// Threads that close partitions at a stop: each mostly waits for the disk, which commits their syncs together.
+const CLOSERS: usize = 8;
+
+/// Told of each flush of a partition: its duration and the bytes it covered. Called from the threads that sync.
+pub type FlushObserver = Arc<dyn Fn(Duration, u64) + Send + Sync>;
+
+pub(super) struct Observer(pub FlushObserver);
+
+impl fmt::Debug for Observer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Observer")
+    }
+}
+
+/// What every partition log uses.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub disk: Disk,
+    pub config: LogConfig,
+    pub clock: Clock,
+    pub pool: Pool,
+    pub boot_id: [u8; 16],
+    pub chores: Sender<Chore>,
+    pub observer: OnceLock<Observer>,
+    lanes: Arc<[Arc<Lane>]>,
+    folder: PathBuf,
+    /// Held as long as anybody may write here.
+    _lock: File,
+}
+
+impl Shared {
+    pub fn producer_limits(&self) -> Limits {
+        Limits {
+            max_producers: self.config.max_producers_per_partition,
+            expiry_ms: i64::try_from(self.config.producer_expiry.as_millis()).unwrap_or(i64::MAX),
+        }
+    }
+
+    pub fn lane_of(&self, id: PartitionId) -> &Lane {
+        let (high, low) = id.topic.0.as_u64_pair();
+        // Partitions of one topic follow one another from lane to lane.
+        let place = (high ^ low).wrapping_add(u64::from(id.index.unsigned_abs()));
+        let index = place % self.lanes.len() as u64;
+        &self.lanes[usize::try_from(index).unwrap_or(0)]
+    }
+
+    /// Makes the names of a partition's folder and of its topic's durable.
+    pub fn sync_parents(&self, partition_folder: &Path) -> std::io::Result<()> {
+        if let Some(topic) = partition_folder.parent() {
+            self.disk.sync_folder(topic)?;
+        }
+        self.disk.sync_folder(&self.folder)
+    }
+}
+
+/// All partition logs of this broker. Cheap to share behind an `Arc`.
+#[derive(Debug)]
+pub struct LogSet {
+    shared: Arc<Shared>,
+    partitions: RwLock<HashMap<PartitionId, Arc<PartitionLog>>>,
+    /// Recovery of one partition must not run twice at once.
+    opening: Mutex<()>,
+    _threads: Threads,
+}
+
+impl LogSet {
+    /// Opens the folder, prepares recycling and starts the flush lanes. Partitions are opened one by one after it. The
+    /// folder is the log's own (`<data>/log`); another process that has it open is an error.
+    pub fn open(directory: &Path, config: LogConfig, clock: Clock) -> Result<Arc<Self>, String> {
+        Self::open_on(Disk::default(), directory, config, clock)
+    }
+
+    pub(super) fn open_on(
+        disk: Disk,
+        directory: &Path,
+        config: LogConfig,
+        clock: Clock,
+    ) -> Result<Arc<Self>, String> {
+        let context =
+            |error: std::io::Error| format!("log folder {}: {error}", directory.display());
+        disk.create_folders(directory).map_err(context)?;
+        let lock = disk
+            .lock(&directory.join(LOCK_FILE))
+            .map_err(context)?
+            .ok_or_else(|| {
+                format!(
+                    "log folder {} is in use by another process: stop it, or give this broker another data folder",
+                    directory.display()
+                )
+            })?;
+        let pool = Pool::open(&disk, &directory.join(RECYCLE_FOLDER), config.recycle_bytes)
+            .map_err(context)?;
+        let lanes: Arc<[Arc<Lane>]> = (0..config.flush_lanes.max(1))
+            .map(|_| Arc::new(Lane::new(config.flush_max_delay)))
+            .collect();
+        let (chores, receiver) = mpsc::channel();
+        let threads = Threads::start(&lanes, chores.clone(), receiver).map_err(context)?;
+        let shared = Shared {
+            boot_id: disk.boot_id().unwrap_or_default(),
+            disk,
+            config,
+            clock,
+            pool,
+            chores,
+            observer: OnceLock::new(),
+            lanes,
+            folder: directory.to_owned(),
+            _lock: lock,
+        };
+        Ok(Arc::new(Self {
+            shared: Arc::new(shared),
+            partitions: RwLock::default(),
+            opening: Mutex::new(()),
+            _threads: threads,
+        }))
+    }
+
+    /// Says who is told of each flush. The first call counts.
+    pub fn on_flush(&self, observer: FlushObserver) {
+        let _ = self.shared.observer.set(Observer(observer));
+    }
+
+    /// Opens a partition's log, creating or recovering it. Blocking. A damaged log opens, too: it is readable around
+    /// the damage, refuses appends, and says why in `stats().stopped`.
+    pub fn open_partition(
+        &self,
+        id: PartitionId,
+        config: Arc<TopicConfig>,
+    ) -> Result<Arc<PartitionLog>, String> {
+        let _one = self.opening.lock();
+        if let Some(log) = self.get(id) {
+            log.set_config(config);
+            return Ok(log);
+        }
+        let folder: Arc<Path> = self
+            .topic_folder(id.topic)
+            .join(id.index.to_string())
+            .into();
+        let recovered = recover(&self.shared, id, &folder)?;
+        let log = PartitionLog::new(id, &self.shared, config, folder, recovered);
+        self.partitions.write().insert(id, Arc::clone(&log));
+        Ok(log)
+    }
+
+    pub fn get(&self, id: PartitionId) -> Option<Arc<PartitionLog>> {
+        self.partitions.read().get(&id).cloned()
+    }
+
+    /// Every open partition, in no order.
+    pub fn partitions(&self) -> Vec<Arc<PartitionLog>> {
+        self.partitions.read().values().cloned().collect()
+    }
+
+    fn topic_folder(&self, topic: TopicId) -> PathBuf {
+        self.shared.folder.join(topic.to_string())
+    }
+
+    /// Removes every partition of a topic: its waiters are woken, its files go to be recycled. Blocking. A topic that is
+    /// not there is no error.
+    pub fn delete_topic(&self, topic: TopicId) -> Result<(), String> {
+        let _one = self.opening.lock();
+        let folder = self.topic_folder(topic);
+        let logs: Vec<_> = {
+            let mut partitions = self.partitions.write();
+            let ids: Vec<_> = partitions
+                .keys()
+                .filter(|id| id.topic == topic)
+                .copied()
+                .collect();
+            ids.iter().filter_map(|id| partitions.remove(id)).collect()
+        };
+        let context = |error: std::io::Error| format!("deleting {}: {error}", folder.display());
+        // Every log is taken out of use, whatever becomes of the files of another.
+        let outcomes: Vec<_> = logs.iter().map(|log| log.delete()).collect();
+        for outcome in outcomes {
+            outcome.map_err(context)?;
+        }
+        self.recycle_folder(&folder).map_err(context)?;
+        self.shared
+            .disk
+            .sync_folder(&self.shared.folder)
+            .map_err(context)
+    }
+
+    /// Gives away the segments of partitions that are not open, and removes the topic's folder.
+    fn recycle_folder(&self, folder: &Path) -> std::io::Result<()> {
+        let disk = &self.shared.disk;
+        for partition in disk.list(folder)?.iter().filter(|entry| entry.is_folder) {
+            let partition = folder.join(&partition.name);
+            for file in disk.list(&partition)? {
+                if base_of(&file.name).is_some() {
+                    self.shared.pool.retire(disk, &partition.join(&file.name))?;
+                }
+            }
+        }
+        disk.remove_folder(folder)
+    }
+
+    /// Folders of topics that are on disk, so that the caller can remove those which the catalog no longer names.
+    pub fn topics_on_disk(&self) -> Result<Vec<TopicId>, String> {
+        let folder = &self.shared.folder;
+        let entries = self
+            .shared
+            .disk
+            .list(folder)
+            .map_err(|error| format!("log folder {}: {error}", folder.display()))?;
+        Ok(entries
+            .iter()
+            .filter(|entry| entry.is_folder)
+            .filter_map(|entry| uuid::Uuid::parse_str(&entry.name).ok())
+            .map(TopicId)
+            .collect())
+    }
+
+    /// Applies retention to every partition. Blocking; called from a background thread at the configured interval.
+    pub fn enforce_retention(&self) {
+        for log in self.partitions() {
+            log.enforce_retention();
+        }
+    }
+
+    /// Syncs everything and writes the clean-stop markers. Blocking. Appends are refused from now on.
+    pub fn shutdown(&self) {
+        let logs = self.partitions();
+        let share = logs.len().div_ceil(CLOSERS).max(1);
+        std::thread::scope(|scope| {
+            for logs in logs.chunks(share) {
+                scope.spawn(move || logs.iter().for_each(|log| log.close()));
+            }
+        });
+    }
+
+    #[cfg(test)]
+    pub(super) fn pool_bytes(&self) -> u64 {
+        self.shared.pool.bytes()
+    }
+}

@@ -1,0 +1,367 @@
+//! The end of a partition's log: where the next batch goes, and how it gets there.
+//!
+//! All of it lives under the partition's writer lock. A batch is written with one call into blocks that exist or were
+//! reserved; its header is patched in a copy on the stack, its body is never copied.
+
+use std::collections::VecDeque;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use super::batch::{ATTRIBUTE_LOG_APPEND_TIME, Batch, BatchHeader, HEADER_SIZE, at, checksum};
+use super::file::{Access, File, is_full};
+use super::partition::PartitionLog;
+use super::producers::Producers;
+use super::seal::{self, HEADER_BLOCK, HEADER_PADDING, SegmentHeader};
+use super::segment::{Extent, Segment, SegmentError, log_path};
+use super::{AppendError, Appended};
+use crate::config::{TimestampType, TopicConfig};
+use crate::env::random_bytes;
+use crate::types::{Offset, TimestampMs};
+
+/// Longest segment: positions in an index have 32 bits, and a batch may reach over the bound by its own size.
+const MAX_SEGMENT_BYTES: u64 = 1 << 31;
+/// Reservation of blocks in a fresh file begins with this and doubles up to `LAST_STEP`.
+const FIRST_STEP: u64 = 1 << 20;
+const LAST_STEP: u64 = 32 << 20;
+/// Fresh pages are written in pieces that end at multiples of this: larger ones can cost up to ten times as much
+/// where the host takes free memory back, and smaller ones cost calls.
+const FRESH_PIECE: u64 = 64 << 10;
+/// A clean point is recorded after so many bytes, which bounds what recovery has to check.
+const CHECKPOINT_BYTES: u64 = 64 << 20;
+/// Reads within the last `RECENT_MARKS` marks of so many bytes each are near the end.
+const RECENT_BYTES: u64 = 8 << 20;
+const RECENT_MARKS: usize = 8;
+
+/// Why nothing was appended.
+#[derive(Debug)]
+pub(super) enum WriteError {
+    /// Nothing is half kept; it may be tried again.
+    Refused(AppendError),
+    /// The file may hold anything from here on: the partition has to stop.
+    Failed(String),
+}
+
+impl From<SegmentError> for WriteError {
+    fn from(error: SegmentError) -> Self {
+        match error {
+            SegmentError::Retired => Self::Refused(AppendError::Deleted),
+            SegmentError::Damaged(message) => Self::Failed(message),
+            SegmentError::Io(error) => refused("opening the active segment", &error),
+        }
+    }
+}
+
+fn refused(doing: &str, error: &io::Error) -> WriteError {
+    WriteError::Refused(AppendError::Storage(format!("{doing}: {error}")))
+}
+
+#[derive(Debug)]
+struct Active {
+    segment: Arc<Segment>,
+    file: Arc<File>,
+    header: SegmentHeader,
+    extent: Extent,
+    /// The file's length: blocks exist or are reserved up to here.
+    allocated: u64,
+    /// Pages before this position had been written by the file's earlier use.
+    recycled: u64,
+    step: u64,
+}
+
+/// Offsets some way back from the end, by which reads near it are known.
+#[derive(Debug)]
+struct Recent {
+    marks: VecDeque<Offset>,
+    bytes: u64,
+}
+
+#[derive(Debug)]
+pub(super) struct Writer {
+    pub next_offset: Offset,
+    pub producers: Producers,
+    /// Bytes appended since the last clean point.
+    pub uncheckpointed: u64,
+    /// No more appends: the broker is stopping.
+    pub closed: bool,
+    active: Option<Active>,
+    recent: Recent,
+}
+
+impl Writer {
+    pub fn new(next_offset: Offset, producers: Producers) -> Self {
+        Self {
+            next_offset,
+            producers,
+            uncheckpointed: 0,
+            closed: false,
+            active: None,
+            recent: Recent {
+                marks: VecDeque::from([next_offset]),
+                bytes: 0,
+            },
+        }
+    }
+
+    /// Writes one batch whose sequence has been checked. The caller holds the writer lock.
+    pub fn append(
+        &mut self,
+        log: &PartitionLog,
+        config: &TopicConfig,
+        batch: &Batch,
+        now: TimestampMs,
+    ) -> Result<Appended, WriteError> {
+        let size = batch.header.size as u64;
+        let next_offset = self.next_offset_after(&batch.header)?;
+        self.make_room(log, config, &batch.header, now)?;
+        let (Some(active), Some((head, body))) = (
+            &mut self.active,
+            batch.bytes.split_first_chunk::<HEADER_SIZE>(),
+        ) else {
+            return Err(WriteError::Refused(AppendError::Corrupt(
+                "the batch is shorter than its header".into(),
+            )));
+        };
+        let position = active.extent.end;
+        let mut head = *head;
+        let stamped = stamp(&mut head, body, self.next_offset, config, now);
+        seal::apply(active.header.salt, position, &mut head);
+        let piece = if position + size <= active.recycled {
+            u64::MAX
+        } else {
+            FRESH_PIECE
+        };
+        if let Err(error) = active.file.write_at(&head, body, position, piece) {
+            return Err(if is_full(&error) {
+                refused("writing a batch", &error)
+            } else {
+                WriteError::Failed(format!("writing a batch: {error}"))
+            });
+        }
+        let max_timestamp = stamped.unwrap_or(batch.header.max_timestamp);
+        active
+            .extent
+            .extend(position + size, next_offset, max_timestamp);
+        active
+            .segment
+            .publish(position, &active.extent, self.next_offset);
+        let appended = Appended {
+            base_offset: self.next_offset,
+            last_offset: next_offset - 1,
+            log_append_time: stamped,
+            log_start_offset: log.log_start.load(Ordering::Acquire),
+            duplicate: false,
+        };
+        self.producers
+            .record(&batch.header, &appended, now, &log.shared.producer_limits());
+        self.advance(log, size, next_offset);
+        Ok(appended)
+    }
+
+    fn next_offset_after(&self, header: &BatchHeader) -> Result<Offset, WriteError> {
+        let span = i64::from(header.last_offset_delta) + 1;
+        self.next_offset.checked_add(span).ok_or_else(|| {
+            WriteError::Refused(AppendError::Invalid(
+                "the partition has no offsets left".into(),
+            ))
+        })
+    }
+
+    fn advance(&mut self, log: &PartitionLog, size: u64, next_offset: Offset) {
+        self.recent.bytes += size;
+        if self.recent.bytes >= RECENT_BYTES {
+            self.recent.bytes = 0;
+            self.recent.marks.push_back(self.next_offset);
+            if self.recent.marks.len() > RECENT_MARKS {
+                self.recent.marks.pop_front();
+            }
+            if let Some(oldest) = self.recent.marks.front() {
+                log.hot_from.store(*oldest, Ordering::Relaxed);
+            }
+        }
+        self.next_offset = next_offset;
+        log.log_end.store(next_offset, Ordering::SeqCst);
+        self.uncheckpointed += size;
+        if self.uncheckpointed >= CHECKPOINT_BYTES {
+            log.request_checkpoint();
+        }
+    }
+
+    /// Makes the active segment one that takes the batch, with blocks for it.
+    fn make_room(
+        &mut self,
+        log: &PartitionLog,
+        config: &TopicConfig,
+        batch: &BatchHeader,
+        now: TimestampMs,
+    ) -> Result<(), WriteError> {
+        if self.active.is_none() {
+            self.open_last(log)?;
+        }
+        let bound = config.segment_bytes.min(MAX_SEGMENT_BYTES);
+        let (is_full, is_due) = self.active.as_ref().map_or((false, true), |active| {
+            let last = i64::from(batch.last_offset_delta) + self.next_offset;
+            let is_empty = active.extent.end == HEADER_BLOCK;
+            let is_full = active.extent.end + batch.size as u64 > bound
+                || last - active.extent.base_offset > i64::from(i32::MAX);
+            let is_old = now.saturating_sub(active.header.created) >= config.segment_ms;
+            (is_full && !is_empty, is_old && !is_empty)
+        });
+        if is_full || is_due {
+            self.roll(log, config, now, is_full)?;
+        }
+        match &mut self.active {
+            Some(active) => active.reserve(log, bound, batch.size as u64),
+            None => Ok(()),
+        }
+    }
+
+    /// Opens the last segment after a restart.
+    fn open_last(&mut self, log: &PartitionLog) -> Result<(), WriteError> {
+        let Some(segment) = log.segments.load().last().cloned() else {
+            return Ok(());
+        };
+        let (file, header) = segment.activate(&log.shared.disk)?;
+        let allocated = file
+            .len()
+            .map_err(|error| refused("opening the active segment", &error))?;
+        self.active = Some(Active {
+            extent: segment.extent(),
+            segment,
+            file,
+            header,
+            allocated,
+            recycled: 0,
+            step: FIRST_STEP,
+        });
+        Ok(())
+    }
+
+    /// Begins a new active segment and seals the last. `eager` when the partition fills segments, so that a spare
+    /// file is well spent on it.
+    pub fn roll(
+        &mut self,
+        log: &PartitionLog,
+        config: &TopicConfig,
+        now: TimestampMs,
+        eager: bool,
+    ) -> Result<(), WriteError> {
+        let disk = &log.shared.disk;
+        let mut segments = log.segments.load().as_ref().clone();
+        let header = SegmentHeader {
+            leader_epoch: 0,
+            base_offset: self.next_offset,
+            salt: u64::from_be_bytes(random_bytes()),
+            created: now,
+            partition: log.id(),
+        };
+        let path = log_path(&log.folder, self.next_offset);
+        let begin = || -> io::Result<(File, u64)> {
+            if segments.is_empty() {
+                disk.create_folders(&log.folder)?;
+                log.folder_created.store(true, Ordering::SeqCst);
+            }
+            let length = config.segment_bytes.min(MAX_SEGMENT_BYTES);
+            let recycled = log.shared.pool.take(disk, &path, length, eager);
+            let access = recycled.map_or(Access::Replace, |_| Access::Write);
+            let file = disk.open(&path, access)?;
+            file.write_at(&header.encode(), &HEADER_PADDING, 0, u64::MAX)?;
+            Ok((file, recycled.unwrap_or(0)))
+        };
+        let (file, recycled) = begin().map_err(|error| refused("beginning a segment", &error))?;
+        let file = Arc::new(file);
+        let interval = config.index_interval_bytes;
+        let segment = Arc::new(Segment::begun(
+            &log.folder,
+            header,
+            Arc::clone(&file),
+            interval,
+        ));
+        if let Some(sealed) = self.active.take() {
+            sealed.cut();
+            log.request_checkpoint();
+        }
+        segments.push(Arc::clone(&segment));
+        log.segments.store(Arc::new(segments));
+        log.folder_changed.store(true, Ordering::SeqCst);
+        self.active = Some(Active {
+            extent: Extent::empty(self.next_offset),
+            segment,
+            file,
+            header,
+            allocated: recycled.max(HEADER_BLOCK),
+            recycled,
+            step: FIRST_STEP,
+        });
+        Ok(())
+    }
+
+    /// Lets go of the active segment: of what was reserved for it, too.
+    pub fn release(&mut self) {
+        if let Some(active) = self.active.take() {
+            active.cut();
+        }
+    }
+
+    /// Lets go of the active segment, whose file is about to be given away as it is.
+    pub fn abandon(&mut self) {
+        self.active = None;
+    }
+}
+
+impl Active {
+    /// Ends the file where its last batch ends. Failing is harmless: what is left there carries no seal of its place.
+    fn cut(&self) {
+        if self.allocated > self.extent.end
+            && let Err(error) = self.file.set_len(self.extent.end)
+        {
+            tracing::warn!(path = %self.segment.path().display(), %error, "unused end of a segment not cut off");
+        }
+    }
+
+    /// Reserves blocks for a batch: in growing steps, but not past the segment's bound.
+    fn reserve(&mut self, log: &PartitionLog, bound: u64, size: u64) -> Result<(), WriteError> {
+        let needed = self.extent.end + size;
+        if needed <= self.allocated {
+            return Ok(());
+        }
+        let disk = &log.shared.disk;
+        let target = (self.allocated + self.step).min(bound).max(needed);
+        let mut outcome = self.grow(target);
+        if outcome.as_ref().is_err_and(is_full) {
+            // A full disk takes back what was kept for speed, and gets only what is needed.
+            log.shared.pool.release(disk);
+            outcome = self.grow(needed);
+        }
+        self.step = (self.step * 2).min(LAST_STEP);
+        outcome.map_err(|error| refused("reserving space", &error))
+    }
+
+    fn grow(&mut self, target: u64) -> io::Result<()> {
+        self.file
+            .allocate(self.allocated, target - self.allocated)?;
+        self.allocated = target;
+        Ok(())
+    }
+}
+
+/// Writes base offset and, where the topic wants it, the time of append into a header. Answers that time.
+fn stamp(
+    head: &mut [u8; HEADER_SIZE],
+    body: &[u8],
+    base_offset: Offset,
+    config: &TopicConfig,
+    now: TimestampMs,
+) -> Option<TimestampMs> {
+    head[at::BASE_OFFSET..at::LENGTH].copy_from_slice(&base_offset.to_be_bytes());
+    if config.timestamp_type != TimestampType::LogAppendTime {
+        return None;
+    }
+    let [high, low] = ATTRIBUTE_LOG_APPEND_TIME.to_be_bytes();
+    head[at::ATTRIBUTES] |= high;
+    head[at::ATTRIBUTES + 1] |= low;
+    head[at::MAX_TIMESTAMP..at::PRODUCER_ID].copy_from_slice(&now.to_be_bytes());
+    let crc = checksum(head, body);
+    head[at::CRC..at::ATTRIBUTES].copy_from_slice(&crc.to_be_bytes());
+    Some(now)
+}

@@ -1,0 +1,179 @@
+//! Frames: a length of four bytes, big-endian and signed, then so many bytes.
+//!
+//! Small frames are cut without copying from a *buffer* that is filled by one read for as many frames as have arrived. A frame that does not fit
+//! the buffer gets an allocation of its own, into which its bytes are read directly and which ends exactly with it, so
+//! that keeping a slice of a large frame keeps nothing else alive.
+//!
+//! Invariants: memory grows with the bytes that arrived, never with the length that was announced. Every `poll_…` keeps
+//! its state in the reader: it may be given up and called again.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Buf, BufMut, Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt};
+
+/// The smallest request there is: API key, version and correlation id.
+pub(super) const MIN_FRAME_BYTES: usize = 8;
+
+const PREFIX_BYTES: usize = 4;
+/// Room that a read gets: the least is what an idle connection holds, the most bounds what a small frame that is kept
+/// for long (a batch in the log's cache) can keep alive beside it.
+const MIN_ROOM_BYTES: usize = 4 << 10;
+const MAX_ROOM_BYTES: usize = 32 << 10;
+/// What a large frame gets before its bytes have come; from there on its memory doubles as it fills.
+const FIRST_STEP_BYTES: usize = 1 << 20;
+
+pub(super) struct FrameReader<R> {
+    io: R,
+    /// What was read and not yet taken.
+    buffer: BytesMut,
+    /// Room for the next read: doubled by reads that fill it, halved by reads that leave most of it.
+    room: usize,
+    body: Body,
+}
+
+enum Body {
+    /// Between frames, or inside a length.
+    None,
+    /// Comes from the buffer, so many bytes.
+    Buffered(usize),
+    /// Has memory of its own.
+    Own { bytes: Vec<u8>, length: usize },
+}
+
+impl<R: AsyncRead + Unpin> FrameReader<R> {
+    pub(super) fn new(io: R) -> Self {
+        Self {
+            io,
+            buffer: BytesMut::new(),
+            room: MIN_ROOM_BYTES,
+            body: Body::None,
+        }
+    }
+
+    /// The length that the peer announces, unchecked; `None` when it closed between frames.
+    pub(super) fn poll_length(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Option<i32>>> {
+        while self.buffer.len() < PREFIX_BYTES {
+            if ready!(self.poll_fill(cx))? == 0 {
+                return Poll::Ready(match self.buffer.len() {
+                    0 => Ok(None),
+                    _ => Err(torn()),
+                });
+            }
+        }
+        Poll::Ready(Ok(Some(self.buffer.get_i32())))
+    }
+
+    /// Says that the length just read is taken: `poll_body` reads so many bytes.
+    pub(super) fn begin(&mut self, length: usize) {
+        self.body = if length <= self.room.max(self.buffer.len()) {
+            Body::Buffered(length)
+        } else {
+            let mut bytes = Vec::new();
+            bytes.reserve_exact(length.min(FIRST_STEP_BYTES));
+            bytes.extend_from_slice(&self.buffer);
+            self.buffer.clear();
+            Body::Own { bytes, length }
+        };
+    }
+
+    /// The frame whose length was announced by `begin`.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
+        match &mut self.body {
+            Body::None => return Poll::Ready(Ok(Bytes::new())),
+            &mut Body::Buffered(length) => {
+                while self.buffer.len() < length {
+                    if ready!(self.poll_fill(cx))? == 0 {
+                        return Poll::Ready(Err(torn()));
+                    }
+                }
+                self.body = Body::None;
+                return Poll::Ready(Ok(self.buffer.split_to(length).freeze()));
+            }
+            Body::Own { bytes, length } => {
+                while bytes.len() < *length {
+                    if ready!(poll_read_exact(&mut self.io, cx, bytes, *length))? == 0 {
+                        return Poll::Ready(Err(torn()));
+                    }
+                }
+            }
+        }
+        match std::mem::replace(&mut self.body, Body::None) {
+            Body::Own { bytes, .. } => Poll::Ready(Ok(bytes.into())),
+            Body::None | Body::Buffered(_) => Poll::Ready(Ok(Bytes::new())),
+        }
+    }
+
+    /// Whether the next frame has arrived whole: taking it needs no read.
+    pub(super) fn has_frame(&self) -> bool {
+        let mut arrived = &self.buffer[..];
+        match arrived.try_get_i32().map(usize::try_from) {
+            Ok(Ok(length)) => arrived.len() >= length,
+            // A negative length is refused without a read as well.
+            Ok(Err(_)) => true,
+            Err(_) => false,
+        }
+    }
+
+    pub(super) fn into_inner(self) -> R {
+        self.io
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // A read into the last few bytes of room would cost a system call for next to nothing.
+        if self.buffer.capacity() - self.buffer.len() < self.room / 4 {
+            self.buffer.reserve(self.room);
+        }
+        let room = self.buffer.capacity() - self.buffer.len();
+        let read = ready!(pin!(self.io.read_buf(&mut self.buffer)).poll(cx))?;
+        if read == room {
+            self.room = (self.room * 2).min(MAX_ROOM_BYTES);
+        } else if read < self.room / 4 {
+            self.room = (self.room / 2).max(MIN_ROOM_BYTES);
+        }
+        Poll::Ready(Ok(read))
+    }
+}
+
+/// Reads into a frame's own memory, never past its end.
+fn poll_read_exact<R: AsyncRead + Unpin>(
+    io: &mut R,
+    cx: &mut Context<'_>,
+    bytes: &mut Vec<u8>,
+    length: usize,
+) -> Poll<io::Result<usize>> {
+    if bytes.len() == bytes.capacity() {
+        let grown = (bytes.capacity() * 2).min(length);
+        bytes.reserve_exact(grown - bytes.len());
+    }
+    let missing = length - bytes.len();
+    pin!(io.read_buf(&mut bytes.limit(missing))).poll(cx)
+}
+
+fn torn() -> io::Error {
+    io::Error::new(
+        io::ErrorKind::UnexpectedEof,
+        "the peer closed in the middle of a frame",
+    )
+}
+
+/// What speaks another protocol on a plain port, told by the four bytes that stand where a length belongs.
+pub(super) fn greeting(prefix: i32) -> Option<&'static str> {
+    const HTTP: [&[u8; 4]; 8] = [
+        b"GET ", b"HEAD", b"POST", b"PUT ", b"DELE", b"OPTI", b"CONN", b"PRI ",
+    ];
+    let bytes = prefix.to_be_bytes();
+    match bytes {
+        // A TLS record of the handshake type, whatever version it claims.
+        [0x16, 0x03, _, _] => Some("TLS"),
+        _ if HTTP.contains(&&bytes) => Some("HTTP"),
+        [b'S', b'S', b'H', b'-'] => Some("SSH"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests;

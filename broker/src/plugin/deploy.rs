@@ -1,0 +1,373 @@
+//! The life of a deployment: check, compile, initialise, dry run, keep, activate. A change is seen by the next call, never
+//! within one; a change that fails leaves everything as it was.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use bytes::Bytes;
+
+use super::active::{Active, CallSite};
+use super::component::{Compiled, World, inspect};
+use super::engine::PluginEngine;
+use super::host::{GuestContext, GuestMetrics};
+use super::instance::AuthorizerCaller;
+use super::store::Artifacts;
+use super::{
+    BatchOrigin, DeployError, Deployed, FailureKind, PluginAction, PluginFailure, PluginHost,
+    Plugins,
+};
+use crate::catalog::{PluginEntry, PluginRevision};
+use crate::log::records::Record;
+use crate::types::Principal;
+
+const MAX_NAME_BYTES: usize = 64;
+const MAX_CONFIG_KEYS: usize = 1024;
+const MAX_CONFIG_BYTES: usize = 256 << 10;
+/// The topic that a plugin sees in its dry run.
+const DRY_RUN: &str = "dry-run";
+
+impl PluginHost {
+    /// Validates, compiles, initialises, tries on made-up records and activates a component as the next revision. The same
+    /// component with the same configuration as the active revision's changes nothing. Blocking.
+    pub fn deploy(
+        &self,
+        name: &str,
+        component: &[u8],
+        config: BTreeMap<String, String>,
+    ) -> Result<Arc<PluginEntry>, DeployError> {
+        let _change = self.change.lock();
+        let plugins = self.plugins.load_full();
+        let existing = plugins.get(name);
+        let mut reasons = wrong_request(name, &config);
+        if existing.is_none() && plugins.len() >= self.config.max_plugins {
+            reasons.push(format!(
+                "{} plugins are deployed already (plugins.max_plugins)",
+                plugins.len()
+            ));
+        }
+        let inspected = match inspect(component, self.config.max_artifact_bytes) {
+            Ok(inspected) => inspected,
+            Err(wrong) => {
+                reasons.extend(wrong);
+                return Err(DeployError::Refused(reasons));
+            }
+        };
+        let world = inspected.world.name();
+        if let Some(other) = existing
+            .and_then(|existing| existing.active_revision())
+            .map(|revision| &revision.world)
+            .filter(|other| *other != world)
+        {
+            reasons.push(format!(
+                "{name} is a {other} and this is a {world}; deploy it under another name"
+            ));
+        }
+        if !reasons.is_empty() {
+            return Err(DeployError::Refused(reasons));
+        }
+
+        let digest = Artifacts::digest(component);
+        if let Some(existing) = existing
+            && existing.active.is_ok()
+            && existing
+                .active_revision()
+                .is_some_and(|active| active.digest == digest && active.config == config)
+        {
+            return Ok(Arc::clone(&existing.entry));
+        }
+        let mut entry = existing.map_or_else(
+            || PluginEntry {
+                name: name.to_owned(),
+                active: 0,
+                revisions: Vec::new(),
+            },
+            |existing| (*existing.entry).clone(),
+        );
+        let latest = entry.revisions.iter().map(|kept| kept.revision).max();
+        let revision = PluginRevision {
+            revision: latest.unwrap_or(0) + 1,
+            digest,
+            world: world.to_owned(),
+            config,
+            deployed_ms: self.clock.now_ms(),
+            size_bytes: component.len() as u64,
+        };
+        let compiled = Compiled::new(
+            &self.engine().map_err(DeployError::Storage)?,
+            component,
+            inspected,
+        )
+        .map_err(DeployError::Refused)?;
+        let active = self.activate(name, &revision, compiled, &guest_metrics(existing));
+        self.dry_run(&active)
+            .map_err(|failure| DeployError::Refused(vec![failure]))?;
+
+        self.artifacts
+            .put(&revision.digest, component)
+            .map_err(DeployError::Storage)?;
+        entry.active = revision.revision;
+        entry.revisions.push(revision);
+        let surplus = entry
+            .revisions
+            .len()
+            .saturating_sub(self.config.max_revisions_kept.max(1));
+        entry.revisions.drain(..surplus);
+        self.install(entry, active)
+    }
+
+    /// Makes a kept revision active again; without a number the one before the active. Nothing is compiled that was compiled
+    /// before. Blocking.
+    pub fn rollback(
+        &self,
+        name: &str,
+        revision: Option<u32>,
+    ) -> Result<Arc<PluginEntry>, DeployError> {
+        let _change = self.change.lock();
+        let plugins = self.plugins.load_full();
+        let existing = plugins
+            .get(name)
+            .ok_or_else(|| DeployError::Missing(name.to_owned()))?;
+        let revisions = &existing.entry.revisions;
+        let target = match revision {
+            Some(number) => revisions.iter().find(|kept| kept.revision == number),
+            None => revisions
+                .iter()
+                .filter(|kept| kept.revision < existing.entry.active)
+                .max_by_key(|kept| kept.revision),
+        }
+        .ok_or_else(|| {
+            let wanted = revision.unwrap_or(existing.entry.active.saturating_sub(1));
+            DeployError::MissingRevision(name.to_owned(), wanted)
+        })?;
+        let active = self
+            .load(name, target, &guest_metrics(Some(existing)))
+            .map_err(DeployError::Storage)?;
+        let mut entry = (*existing.entry).clone();
+        entry.active = target.revision;
+        self.install(entry, active)
+    }
+
+    /// Blocking.
+    pub fn remove(&self, name: &str) -> Result<(), DeployError> {
+        let _change = self.change.lock();
+        if !self.plugins.load().contains_key(name) {
+            return Err(DeployError::Missing(name.to_owned()));
+        }
+        if let Some(user) = self.store.user_of(name) {
+            return Err(DeployError::InUse(name.to_owned(), user));
+        }
+        self.store.delete(name).map_err(DeployError::Storage)?;
+        self.swap(|plugins| {
+            plugins.remove(name);
+        });
+        Ok(())
+    }
+
+    /// What a start does for each entry of the store: a plugin that cannot be loaded is kept, and its calls say why they fail.
+    pub(super) fn restore(&self, entry: Arc<PluginEntry>) -> Deployed {
+        let metrics = Arc::new(GuestMetrics::default());
+        let active = entry
+            .revisions
+            .iter()
+            .find(|kept| kept.revision == entry.active)
+            .ok_or_else(|| "its active revision is not kept".to_owned())
+            .and_then(|revision| self.load(&entry.name, revision, &metrics));
+        if let Err(error) = &active {
+            tracing::error!(
+                plugin = entry.name,
+                revision = entry.active,
+                "plugin cannot be loaded: {error}"
+            );
+        }
+        Deployed {
+            entry,
+            metrics,
+            active: active.map(Arc::new),
+        }
+    }
+
+    fn load(
+        &self,
+        name: &str,
+        revision: &PluginRevision,
+        metrics: &Arc<GuestMetrics>,
+    ) -> Result<Active, String> {
+        let component = self.artifacts.get(&revision.digest)?;
+        // It was within the bound when it was deployed; a bound that was lowered since stops no running plugin.
+        let inspected = inspect(&component, u64::MAX).map_err(|reasons| reasons.join("; "))?;
+        let compiled = Compiled::new(&self.engine()?, &component, inspected)
+            .map_err(|reasons| reasons.join("; "))?;
+        Ok(self.activate(name, revision, compiled, metrics))
+    }
+
+    fn activate(
+        &self,
+        name: &str,
+        revision: &PluginRevision,
+        compiled: Compiled,
+        metrics: &Arc<GuestMetrics>,
+    ) -> Active {
+        let context = GuestContext::new(
+            name,
+            revision.revision,
+            revision.config.clone(),
+            self.clock.clone(),
+            Arc::clone(metrics),
+        );
+        Active::new(compiled, context, &self.config)
+    }
+
+    /// Keeps the entry, then lets calls see it.
+    fn install(&self, entry: PluginEntry, active: Active) -> Result<Arc<PluginEntry>, DeployError> {
+        self.store
+            .put(entry.clone())
+            .map_err(DeployError::Storage)?;
+        let entry = Arc::new(entry);
+        let deployed = Arc::new(Deployed {
+            entry: Arc::clone(&entry),
+            metrics: Arc::clone(&active.context.metrics),
+            active: Ok(Arc::new(active)),
+        });
+        self.swap(|plugins| {
+            plugins.insert(entry.name.clone(), deployed);
+        });
+        tracing::info!(
+            plugin = entry.name,
+            revision = entry.active,
+            "plugin active"
+        );
+        Ok(entry)
+    }
+
+    fn swap(&self, change: impl FnOnce(&mut Plugins)) {
+        let mut plugins = (*self.plugins.load_full()).clone();
+        change(&mut plugins);
+        let digests: BTreeSet<_> = plugins
+            .values()
+            .flat_map(|plugin| &plugin.entry.revisions)
+            .map(|revision| revision.digest.as_str())
+            .collect();
+        self.artifacts.retain(&digests);
+        self.plugins.store(Arc::new(plugins));
+    }
+
+    /// Faults on made-up records are found here instead of on a client's.
+    fn dry_run(&self, active: &Active) -> Result<(), String> {
+        let records = samples();
+        let origin = BatchOrigin {
+            topic: DRY_RUN,
+            partition: 0,
+            base_sequence: None,
+        };
+        let site = CallSite {
+            metrics: &self.metrics,
+            topic: DRY_RUN,
+            partition: 0,
+            count: records.len(),
+        };
+        let outcome = match active.world() {
+            World::Partitioner => active
+                .call(site, |guest| guest.assign(&origin, 3, &records))
+                .map(drop),
+            World::Transform => active
+                .call(site, |guest| guest.apply(&origin, &records))
+                .map(drop),
+            World::Authorizer => {
+                let principal = Principal::user(DRY_RUN);
+                let caller = AuthorizerCaller {
+                    principal: &principal,
+                    host: "127.0.0.1",
+                    listener: DRY_RUN,
+                    client_id: None,
+                };
+                let action = PluginAction {
+                    operation: 3,
+                    resource_type: 2,
+                    resource_name: DRY_RUN.into(),
+                };
+                active
+                    .call(site, |guest| guest.check(&caller, &[&action]))
+                    .map(drop)
+            }
+        };
+        match outcome {
+            Ok(())
+            | Err(PluginFailure {
+                kind: FailureKind::CallError(_) | FailureKind::Rejected(_),
+                ..
+            }) => Ok(()),
+            Err(failure) => Err(format!("in its dry run it {}", failure.kind)),
+        }
+    }
+
+    pub(super) fn engine(&self) -> Result<PluginEngine, String> {
+        let mut engine = self.engine.lock();
+        if let Some(engine) = &*engine {
+            return Ok(engine.clone());
+        }
+        Ok(engine
+            .insert(PluginEngine::start(&self.directory.join("cache"))?)
+            .clone())
+    }
+}
+
+impl Deployed {
+    fn active_revision(&self) -> Option<&PluginRevision> {
+        self.entry
+            .revisions
+            .iter()
+            .find(|kept| kept.revision == self.entry.active)
+    }
+}
+
+fn guest_metrics(existing: Option<&Arc<Deployed>>) -> Arc<GuestMetrics> {
+    existing
+        .map(|existing| Arc::clone(&existing.metrics))
+        .unwrap_or_default()
+}
+
+fn wrong_request(name: &str, config: &BTreeMap<String, String>) -> Vec<String> {
+    let mut reasons = Vec::new();
+    let legal = |letter: char| letter.is_ascii_alphanumeric() || "-_.".contains(letter);
+    if name.is_empty() || name.len() > MAX_NAME_BYTES || !name.chars().all(legal) {
+        reasons.push(format!(
+            "the name {name:?} is not made of 1 to {MAX_NAME_BYTES} letters, digits, '-', '_' and '.'"
+        ));
+    }
+    let bytes: usize = config
+        .iter()
+        .map(|(key, value)| key.len() + value.len())
+        .sum();
+    if config.len() > MAX_CONFIG_KEYS || bytes > MAX_CONFIG_BYTES {
+        reasons.push(format!(
+            "its configuration has {} settings of {bytes} bytes; at most {MAX_CONFIG_KEYS} of {MAX_CONFIG_BYTES} bytes are kept",
+            config.len()
+        ));
+    }
+    reasons
+}
+
+/// Records with everything that Kafka allows: nulls, empties, text that is JSON and bytes that are none, headers.
+fn samples() -> Vec<Record> {
+    let field = |bytes: &'static [u8]| Some(Bytes::from_static(bytes));
+    let pairs = [
+        (None, None),
+        (field(b""), field(b"")),
+        (field(b"key"), field(br#"{"id":1,"name":"sample"}"#)),
+        (field(b"\xff\x00"), field(b"\x00\x01\xfe\xff")),
+        (field(b"key"), None),
+    ];
+    (0..)
+        .zip(pairs)
+        .map(|(offset_delta, (key, value))| Record {
+            offset_delta,
+            timestamp: 1_700_000_000_000 + i64::from(offset_delta),
+            key,
+            value,
+            headers: vec![
+                (Bytes::from_static(b"name"), field(b"value")),
+                (Bytes::from_static(b"null"), None),
+            ],
+        })
+        .collect()
+}

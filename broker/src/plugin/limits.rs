@@ -1,0 +1,212 @@
+//! What one call may use: processor time, memory, tables, and bytes handed to the host. [`enter`] is the only way into guest
+//! code; it sets the limits and turns what went wrong into a [`FailureKind`].
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+use wasmtime::{
+    PoolConcurrencyLimitError, ResourceLimiter, Store, Trap, UpdateDeadline, WasmBacktrace,
+};
+
+use super::FailureKind;
+use super::engine::{MAX_TABLE_ELEMENTS, PluginEngine, TICK};
+use super::host::GuestState;
+
+/// Bytes of strings and lists that a guest may hand to the host at once, beyond the answer's own bound.
+pub const SPARE_HOSTCALL_BYTES: usize = 1 << 20;
+
+/// The bounds of one call.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Processor time of the calling thread, to within two ticks of a millisecond.
+    pub deadline: Duration,
+    /// Bytes of an answer, as the host counts them while it copies.
+    pub answer_bytes: usize,
+}
+
+/// Refuses growth over the bound and remembers that it did: to the guest a refusal is a failed allocation, which it answers
+/// with a trap that looks like any other.
+#[derive(Debug)]
+pub struct MemoryLimiter {
+    limit: usize,
+    used: usize,
+    refused: bool,
+}
+
+impl MemoryLimiter {
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            used: 0,
+            refused: false,
+        }
+    }
+
+    /// Bytes of linear memory of the instance, which never shrinks.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+}
+
+impl ResourceLimiter for MemoryLimiter {
+    fn memory_growing(
+        &mut self,
+        current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        let used = self.used.saturating_add(desired.saturating_sub(current));
+        if used > self.limit {
+            self.refused = true;
+            return Ok(false);
+        }
+        self.used = used;
+        Ok(true)
+    }
+
+    fn table_growing(
+        &mut self,
+        _current: usize,
+        desired: usize,
+        _maximum: Option<usize>,
+    ) -> wasmtime::Result<bool> {
+        Ok(desired <= MAX_TABLE_ELEMENTS)
+    }
+
+    fn instances(&self) -> usize {
+        16
+    }
+
+    fn tables(&self) -> usize {
+        8
+    }
+
+    fn memories(&self) -> usize {
+        4
+    }
+}
+
+/// A deadline in the calling thread's processor time, looked at on ticks of the wall clock: a thread that the machine did not
+/// run is not the guest's fault. Nothing is read before the first tick, so that a short call costs nothing.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    limit: Duration,
+    started: Option<Duration>,
+}
+
+impl Deadline {
+    pub fn new(limit: Duration) -> Self {
+        Self {
+            limit,
+            started: None,
+        }
+    }
+
+    /// `now` is the thread's processor time. Answers after how many ticks to look again; `None` when time is up.
+    pub fn tick(&mut self, now: Duration) -> Option<u64> {
+        let started = *self.started.get_or_insert(now.saturating_sub(TICK));
+        let left = (started + self.limit).checked_sub(now)?;
+        let ticks = left.as_nanos().div_ceil(TICK.as_nanos());
+        (ticks > 0).then(|| u64::try_from(ticks).unwrap_or(u64::MAX))
+    }
+}
+
+fn thread_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(
+        u64::try_from(time.tv_sec).unwrap_or(0),
+        u32::try_from(time.tv_nsec).unwrap_or(0),
+    )
+}
+
+/// A store whose memory, tables and time are bounded.
+pub fn bounded_store(engine: &PluginEngine, state: GuestState) -> Store<GuestState> {
+    let mut store = Store::new(engine.engine(), state);
+    store.limiter(|state| &mut state.memory);
+    store.epoch_deadline_callback(|mut context| {
+        Ok(match context.data_mut().deadline.tick(thread_time()) {
+            Some(ticks) => UpdateDeadline::Continue(ticks),
+            None => UpdateDeadline::Interrupt,
+        })
+    });
+    store
+}
+
+/// Runs guest code in `store` under `limits`. After an error the store must not be entered again.
+pub fn enter<R>(
+    engine: &PluginEngine,
+    store: &mut Store<GuestState>,
+    limits: Limits,
+    call: impl FnOnce(&mut Store<GuestState>) -> wasmtime::Result<R>,
+) -> Result<R, FailureKind> {
+    let _running = engine.running();
+    store.set_epoch_deadline(1);
+    store.set_hostcall_fuel(limits.answer_bytes.saturating_add(SPARE_HOSTCALL_BYTES));
+    let state = store.data_mut();
+    state.deadline = Deadline::new(limits.deadline);
+    state.memory.refused = false;
+    call(store).map_err(|error| failure(&error, store.data(), limits))
+}
+
+fn failure(error: &wasmtime::Error, state: &GuestState, limits: Limits) -> FailureKind {
+    let trap = error.downcast_ref::<Trap>();
+    if trap == Some(&Trap::Interrupt) {
+        return FailureKind::Deadline(
+            u64::try_from(limits.deadline.as_millis()).unwrap_or(u64::MAX),
+        );
+    }
+    if state.memory.refused {
+        return FailureKind::Memory(state.memory.limit as u64);
+    }
+    if let Some(trap) = trap {
+        let text = trap.to_string();
+        return FailureKind::Trap(text.trim_start_matches("wasm trap: ").to_owned());
+    }
+    if error.is::<PoolConcurrencyLimitError>() {
+        return FailureKind::Unavailable("too many plugin instances run at once".into());
+    }
+    let cause = error.root_cause().to_string();
+    // An error with a backtrace came up through guest code, out of something that the guest called.
+    if error.is::<WasmBacktrace>() {
+        FailureKind::Trap(cause)
+    } else {
+        FailureKind::BadOutput(cause)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_deadline_counts_the_threads_own_time() {
+        let ms = Duration::from_millis;
+        let mut deadline = Deadline::new(ms(20));
+        assert_eq!(deadline.tick(ms(1000)), Some(19));
+        assert_eq!(
+            deadline.tick(ms(1000)),
+            Some(19),
+            "the machine ran somebody else"
+        );
+        assert_eq!(deadline.tick(ms(1018)), Some(1));
+        assert_eq!(deadline.tick(ms(1019)), None);
+        assert_eq!(deadline.tick(ms(2000)), None);
+        assert_eq!(Deadline::new(ms(1)).tick(ms(5)), None);
+    }
+
+    #[test]
+    fn memory_is_counted_over_all_of_an_instance() {
+        let mut limiter = MemoryLimiter::new(100);
+        assert!(limiter.memory_growing(0, 60, None).unwrap());
+        assert!(limiter.memory_growing(0, 40, None).unwrap());
+        assert!(!limiter.refused);
+        assert!(!limiter.memory_growing(40, 41, None).unwrap());
+        assert!(limiter.refused);
+        assert_eq!(limiter.used(), 100);
+        assert!(
+            !MemoryLimiter::new(100)
+                .memory_growing(0, usize::MAX, None)
+                .unwrap()
+        );
+    }
+}
