@@ -332,7 +332,7 @@ fn variables_override_the_file_and_name_themselves_in_errors() {
             ),
             ("TIDEGATE_TOPIC_DEFAULTS_RETENTION_MS", "1d"),
             ("TIDEGATE_SECURITY_AUTHORIZATION", "true"),
-            ("TIDEGATE_CONFIG", "tidegate.toml"),
+            ("TIDEGATE_BOOTSTRAP", "127.0.0.1:9092"),
             ("HOME", "/root"),
         ],
     )
@@ -584,4 +584,50 @@ fn a_file_that_is_missing_too_large_or_not_text_is_refused_by_name() {
     assert!(load().contains("is not UTF-8 after byte 1"));
     std::fs::write(&file, vec![b'#'; (1 << 20) + 1]).expect("a file");
     assert!(load().contains("is larger than"));
+}
+
+/// The `TIDEGATE_…` words in the sources of the commands.
+fn variables_of_the_commands() -> std::collections::BTreeSet<String> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/cli");
+    let mut variables = std::collections::BTreeSet::new();
+    for entry in std::fs::read_dir(folder).expect("the commands") {
+        let path = entry.expect("an entry").path();
+        let text = if path.is_file() {
+            std::fs::read_to_string(path).expect("a source")
+        } else {
+            String::new()
+        };
+        let quoted = text.split('"').skip(1).step_by(2);
+        let named = |word: &&str| {
+            word.starts_with("TIDEGATE_")
+                && word.chars().all(|c| c.is_ascii_uppercase() || c == '_')
+        };
+        variables.extend(
+            quoted
+                .filter(named)
+                .filter(|word| word.len() > 9)
+                .map(str::to_owned),
+        );
+    }
+    variables
+}
+
+#[test]
+fn a_variable_that_a_command_reads_is_not_refused_as_a_setting() {
+    let used = variables_of_the_commands();
+    for variable in &used {
+        let setting = SECTIONS.iter().any(|section| {
+            section
+                .settings
+                .iter()
+                .any(|setting| read::variable(section.name, setting.key) == *variable)
+        });
+        assert!(
+            setting || COMMAND_VARIABLES.contains(&variable.as_str()),
+            "{variable} is missing from COMMAND_VARIABLES"
+        );
+    }
+    for variable in COMMAND_VARIABLES {
+        assert!(used.contains(*variable), "no command reads {variable}");
+    }
 }

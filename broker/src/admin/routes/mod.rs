@@ -1,0 +1,38 @@
+//! The routes, by resource.
+
+mod plugins;
+mod status;
+mod users;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::routing::{get, post, put};
+
+use super::Shared;
+
+/// What everybody who reaches the port may read.
+pub(super) fn open() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/metrics", get(status::metrics))
+        .route("/healthz", get(status::alive))
+        .route("/readyz", get(status::ready))
+        .route("/v1/broker", get(status::broker))
+}
+
+/// What the guard stands before.
+pub(super) fn guarded() -> Router<Arc<Shared>> {
+    Router::new()
+        .route("/v1/topics", get(status::topics))
+        .route("/v1/plugins", get(plugins::list))
+        .route(
+            "/v1/plugins/{name}",
+            put(plugins::deploy).delete(plugins::remove),
+        )
+        .route("/v1/plugins/{name}/rollback", post(plugins::roll_back))
+        .route("/v1/users", get(users::list))
+        .route(
+            "/v1/users/{name}",
+            put(users::set_password).delete(users::remove),
+        )
+}

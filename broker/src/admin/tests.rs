@@ -1,0 +1,382 @@
+use std::path::PathBuf;
+
+use reqwest::{Client, Method, StatusCode as Status};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::*;
+use crate::config::PluginConfig;
+use crate::env::Clock;
+use crate::observe::health::stopped_partitions;
+
+/// An admin port on a catalog and a plugin host of its own.
+struct Port {
+    server: AdminServer,
+    state: AdminState,
+    client: Client,
+    folder: TempDir,
+}
+
+async fn port(token: Option<&str>) -> Port {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let catalog = Catalog::open(folder.path()).expect("a catalog");
+    let metrics = Arc::new(Metrics::default());
+    let plugins = PluginHost::open(
+        &folder.path().join("plugins"),
+        PluginConfig::default(),
+        catalog.clone(),
+        metrics.clone(),
+        Clock::system(),
+    )
+    .expect("a plugin host");
+    let state = AdminState {
+        catalog,
+        plugins,
+        metrics,
+        health: Arc::new(Health::new()),
+        broker_id: 7,
+        cluster_id: "test".to_owned(),
+        addresses: vec![(
+            "plain".to_owned(),
+            Transport::Tcp,
+            ([127, 0, 0, 1], 9092).into(),
+        )],
+        max_artifact_bytes: 64 << 10,
+        scram_iterations: 4096,
+        in_use_by: Arc::new(|plugin| match plugin {
+            "busy" => vec!["topic orders".to_owned(), "security.authorizers".to_owned()],
+            _ => Vec::new(),
+        }),
+    };
+    let token_file: Option<PathBuf> = token.map(|token| {
+        let file = folder.path().join("token");
+        std::fs::write(&file, token).expect("a token file");
+        file
+    });
+    let config = AdminConfig {
+        bind: Some(([127, 0, 0, 1], 0).into()),
+        token_file,
+    };
+    Port {
+        server: start(&config, state.clone()).await.expect("an admin port"),
+        state,
+        client: Client::new(),
+        folder,
+    }
+}
+
+impl Port {
+    fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        let url = format!("http://{}{path}", self.server.address());
+        self.client.request(method, url)
+    }
+
+    async fn get(&self, path: &str) -> (Status, Value) {
+        answer(self.request(Method::GET, path)).await
+    }
+}
+
+async fn answer(request: reqwest::RequestBuilder) -> (Status, Value) {
+    let response = request.send().await.expect("an answer");
+    let status = response.status();
+    (status, response.json().await.expect("JSON"))
+}
+
+/// Checks an error's status and word, and that its detail holds `detail`.
+#[track_caller]
+fn refused((status, body): (Status, Value), expected: Status, error: &str, detail: &str) {
+    assert_eq!(
+        (status, body["error"].as_str()),
+        (expected, Some(error)),
+        "{body}"
+    );
+    assert!(
+        body["detail"]
+            .as_str()
+            .is_some_and(|text| text.contains(detail)),
+        "{body}"
+    );
+}
+
+#[tokio::test]
+async fn metrics_and_health_are_open_to_all() {
+    let port = port(Some("0123456789abcdef")).await;
+    port.state.metrics.produced("orders", 5, 1);
+    let response = port
+        .request(Method::GET, "/metrics")
+        .send()
+        .await
+        .expect("an answer");
+    assert_eq!(
+        response.headers()["content-type"],
+        "text/plain; version=0.0.4; charset=utf-8"
+    );
+    let text = response.text().await.expect("a text");
+    assert!(
+        text.contains("tidegate_topic_bytes_in_total{topic=\"orders\"} 5\n"),
+        "{text}"
+    );
+    assert_eq!(
+        port.get("/healthz").await,
+        (Status::OK, json!({ "alive": true }))
+    );
+    let (status, broker) = port.get("/v1/broker").await;
+    assert_eq!(status, Status::OK);
+    assert_eq!(broker["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(
+        broker["listeners"][0],
+        json!({ "name": "plain", "transport": "tcp", "address": "127.0.0.1:9092" })
+    );
+    port.server.shutdown().await;
+}
+
+#[tokio::test]
+async fn readiness_gives_its_reasons() {
+    let port = port(None).await;
+    let (status, body) = port.get("/readyz").await;
+    assert_eq!(
+        (status, &body["reasons"][0]["reason"]),
+        (Status::SERVICE_UNAVAILABLE, &json!("starting"))
+    );
+    port.state.health.serving();
+    assert_eq!(
+        port.get("/readyz").await,
+        (Status::OK, json!({ "ready": true, "reasons": [] }))
+    );
+    port.state
+        .health
+        .set_check(Box::new(|| stopped_partitions(1, 8).into_iter().collect()));
+    let (status, body) = port.get("/readyz").await;
+    assert_eq!(
+        (status, &body["reasons"][0]["reason"]),
+        (Status::SERVICE_UNAVAILABLE, &json!("partitions-stopped"))
+    );
+}
+
+#[tokio::test]
+async fn the_operators_calls_need_the_token_as_it_stands_in_the_file_now() {
+    let port = port(Some("0123456789abcdef\n")).await;
+    for path in ["/v1/plugins", "/v1/users", "/v1/topics"] {
+        refused(
+            port.get(path).await,
+            Status::UNAUTHORIZED,
+            "unauthorized",
+            "needs the admin token",
+        );
+    }
+    let with = |token: &str| answer(port.request(Method::GET, "/v1/users").bearer_auth(token));
+    for wrong in ["0123456789abcdeF", "0123456789abcde", ""] {
+        refused(with(wrong).await, Status::UNAUTHORIZED, "unauthorized", "");
+    }
+    assert_eq!(with("0123456789abcdef").await.0, Status::OK);
+    std::fs::write(port.folder.path().join("token"), "fedcba9876543210").expect("a new token");
+    refused(
+        with("0123456789abcdef").await,
+        Status::UNAUTHORIZED,
+        "unauthorized",
+        "",
+    );
+    assert_eq!(with("fedcba9876543210").await.0, Status::OK);
+    std::fs::remove_file(port.folder.path().join("token")).expect("removed");
+    refused(
+        with("fedcba9876543210").await,
+        Status::SERVICE_UNAVAILABLE,
+        "no-token",
+        "cannot read its token",
+    );
+}
+
+#[tokio::test]
+async fn a_page_of_another_site_changes_nothing() {
+    let port = port(None).await;
+    let put = || {
+        port.request(Method::PUT, "/v1/users/eve")
+            .body("{\"password\":\"secret\"}")
+    };
+    refused(
+        answer(put().header("origin", "http://evil.example")).await,
+        Status::FORBIDDEN,
+        "cross-site",
+        "evil.example",
+    );
+    refused(
+        answer(put().header("host", "evil.example")).await,
+        Status::FORBIDDEN,
+        "cross-site",
+        "evil.example",
+    );
+    assert!(port.state.catalog.users().is_empty());
+}
+
+#[tokio::test]
+async fn users_are_set_listed_and_removed_and_passwords_never_come_back() {
+    let port = port(None).await;
+    let put = |body: &'static str| answer(port.request(Method::PUT, "/v1/users/alice").body(body));
+    assert_eq!(
+        put("{\"password\": \"hunter2hunter2\"}").await,
+        (Status::OK, json!({ "user": "alice" }))
+    );
+    assert_eq!(port.get("/v1/users").await.1, json!({ "users": ["alice"] }));
+    let user = port.state.catalog.user("alice").expect("alice");
+    assert_eq!(user.sha256.iterations, 4096);
+
+    for body in [
+        "{\"password\": 77777777}",
+        "{\"password\": \"hunter2\", \"x\": 1}",
+        "hunter2",
+        "",
+    ] {
+        let (status, answer) = put(body).await;
+        refused(
+            (status, answer.clone()),
+            Status::BAD_REQUEST,
+            "bad-request",
+            "the body is no password",
+        );
+        assert!(
+            !answer.to_string().contains("hunter2") && !answer.to_string().contains("7777"),
+            "{answer}"
+        );
+    }
+    refused(
+        put("{\"password\": \"\"}").await,
+        Status::BAD_REQUEST,
+        "bad-request",
+        "password",
+    );
+    let large = port
+        .request(Method::PUT, "/v1/users/alice")
+        .body("x".repeat(100_000));
+    refused(
+        answer(large).await,
+        Status::PAYLOAD_TOO_LARGE,
+        "too-large",
+        "16384 bytes",
+    );
+
+    let delete = || answer(port.request(Method::DELETE, "/v1/users/alice"));
+    assert_eq!(delete().await, (Status::OK, json!({ "removed": "alice" })));
+    refused(delete().await, Status::NOT_FOUND, "not-found", "alice");
+}
+
+#[tokio::test]
+async fn a_plugin_that_cannot_be_is_refused_with_every_reason() {
+    let port = port(None).await;
+    let put = |path: &str, body: Vec<u8>| answer(port.request(Method::PUT, path).body(body));
+    let (status, body) = put("/v1/plugins/mask", b"no component".to_vec()).await;
+    refused(
+        (status, body.clone()),
+        Status::UNPROCESSABLE_ENTITY,
+        "refused",
+        "refused",
+    );
+    assert!(
+        body["reasons"]
+            .as_array()
+            .is_some_and(|reasons| !reasons.is_empty()),
+        "{body}"
+    );
+    refused(
+        put("/v1/plugins/mask", vec![0; 100_000]).await,
+        Status::PAYLOAD_TOO_LARGE,
+        "too-large",
+        "plugins.max-artifact-bytes (65536)",
+    );
+    refused(
+        put("/v1/plugins/mask?config=%7B%22key%22:1%7D", Vec::new()).await,
+        Status::BAD_REQUEST,
+        "bad-request",
+        "no JSON object of texts",
+    );
+    assert_eq!(
+        port.get("/v1/plugins").await,
+        (Status::OK, json!({ "plugins": [] }))
+    );
+}
+
+#[tokio::test]
+async fn a_plugin_in_use_stays_and_a_missing_one_is_named() {
+    let port = port(None).await;
+    let call = |method, path: &str| answer(port.request(method, path));
+    refused(
+        call(Method::DELETE, "/v1/plugins/busy").await,
+        Status::CONFLICT,
+        "in-use",
+        "topic orders, security.authorizers",
+    );
+    refused(
+        call(Method::DELETE, "/v1/plugins/none").await,
+        Status::NOT_FOUND,
+        "not-found",
+        "none",
+    );
+    refused(
+        call(Method::POST, "/v1/plugins/none/rollback?revision=3").await,
+        Status::NOT_FOUND,
+        "not-found",
+        "none",
+    );
+}
+
+#[tokio::test]
+async fn what_is_not_there_is_said_in_json() {
+    let port = port(None).await;
+    refused(
+        port.get("/v2").await,
+        Status::NOT_FOUND,
+        "not-found",
+        "nothing at this path",
+    );
+    let post = answer(port.request(Method::POST, "/metrics")).await;
+    refused(post, Status::METHOD_NOT_ALLOWED, "method-not-allowed", "");
+    assert_eq!(
+        port.get("/v1/topics").await,
+        (Status::OK, json!({ "topics": [] }))
+    );
+}
+
+#[tokio::test]
+async fn a_port_that_others_can_reach_shows_little_without_a_token() {
+    let first = port(None).await;
+    let config = AdminConfig {
+        bind: Some(([0, 0, 0, 0], 0).into()),
+        token_file: None,
+    };
+    let server = start(&config, first.state.clone())
+        .await
+        .expect("an admin port");
+    let open = Port {
+        server,
+        state: first.state,
+        client: first.client,
+        folder: first.folder,
+    };
+    let base = format!("http://127.0.0.1:{}", open.server.address().port());
+    let get = |path: &str| open.client.get(format!("{base}{path}"));
+    assert_eq!(answer(get("/healthz")).await.0, Status::OK);
+    refused(
+        answer(get("/v1/users")).await,
+        Status::FORBIDDEN,
+        "no-token-configured",
+        "metrics and health alone",
+    );
+}
+
+#[tokio::test]
+async fn a_port_in_use_and_a_bad_token_are_named() {
+    let port = port(None).await;
+    let mut config = AdminConfig {
+        bind: Some(port.server.address()),
+        token_file: None,
+    };
+    let error = start(&config, port.state.clone()).await.expect_err("taken");
+    assert!(
+        error.contains("admin.bind: cannot listen on 127.0.0.1:"),
+        "{error}"
+    );
+    config.token_file = Some(port.folder.path().join("none"));
+    let error = start(&config, port.state.clone())
+        .await
+        .expect_err("no token");
+    assert!(error.contains("admin.token-file: cannot read"), "{error}");
+}
