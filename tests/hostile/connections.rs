@@ -77,13 +77,13 @@ fn connections_beyond_the_listeners_bound_are_closed() {
     const BOUND: usize = 20;
     let config = r#"
 [broker]
-data_dir = "{data}"
+data-dir = "{data}"
 
-[[listeners]]
+[[listener]]
 name = "tcp"
 transport = "tcp"
 bind = "127.0.0.1:0"
-max_connections = 20
+max-connections = 20
 
 [admin]
 bind = "127.0.0.1:0"

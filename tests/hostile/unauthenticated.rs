@@ -7,13 +7,13 @@ use kafka_protocol::messages::MetadataRequest;
 
 const CONFIG: &str = r#"
 [broker]
-data_dir = "{data}"
+data-dir = "{data}"
 
-[[listeners]]
+[[listener]]
 name = "tcp"
 transport = "tcp"
 bind = "127.0.0.1:0"
-sasl_mechanisms = ["SCRAM-SHA-256"]
+sasl-mechanisms = ["SCRAM-SHA-256"]
 
 [admin]
 bind = "127.0.0.1:0"

@@ -9,7 +9,7 @@ use crate::{paths, report};
 const HANDLERS: &str = "broker/src/kafka/handlers/";
 const TESTS: &str = "tests/protocol/";
 /// Files of the two folders that are no API's.
-const SHARED: &[&str] = &["main", "mod", "support", "wire"];
+const SHARED: &[&str] = &["authorization", "main", "mod", "support", "wire"];
 
 /// `InitProducerId` → `init_producer_id`.
 fn file_name(api: &str) -> String {

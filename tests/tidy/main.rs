@@ -1,6 +1,7 @@
 //! Hygiene as a test: who imports whom, where each heavy dependency lives, sizes as a ratchet, a fixed top level, links that
 //! lead somewhere, nothing left over. Each check is a function from text to complaints, and is itself tested on a sample.
 
+mod apis;
 mod homes;
 mod layers;
 mod layout;

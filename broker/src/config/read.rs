@@ -16,7 +16,8 @@ use super::{Config, SECTIONS, units};
 /// Every variable of the configuration begins with this.
 const PREFIX: &str = "TIDEGATE_";
 
-/// Variables with the prefix that the commands read for themselves.
+/// Variables with the prefix that the commands read for themselves. `TIDEGATE_ADMIN_TOKEN_FILE` is not among them: for
+/// commands and broker it is the same file.
 pub const COMMAND_VARIABLES: &[&str] = &[
     "TIDEGATE_ADMIN",
     "TIDEGATE_BOOTSTRAP",

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::UNIX_EPOCH;
 
 use rustix::buffer::spare_capacity;
-use rustix::fs::{FallocateFlags, FlockOperation};
+use rustix::fs::{Advice, FallocateFlags, FlockOperation};
 use rustix::io::Errno;
 
 #[cfg(test)]
@@ -174,6 +174,11 @@ impl Disk {
         Some(*uuid::Uuid::parse_str(text.trim()).ok()?.as_bytes())
     }
 
+    /// Whether there is such a file.
+    pub fn exists(&self, path: &Path) -> io::Result<bool> {
+        path.try_exists()
+    }
+
     #[cfg(test)]
     fn check(&self, operation: Operation) -> io::Result<()> {
         self.faults.check(operation)
@@ -247,6 +252,12 @@ impl File {
     pub fn set_len(&self, length: u64) -> io::Result<()> {
         self.check(Operation::SetLength)?;
         self.handle.set_len(length)
+    }
+
+    /// Lets the system forget what it has cached of the file, so that it is read from the disk again.
+    pub fn drop_cache(&self) -> io::Result<()> {
+        rustix::fs::fadvise(&self.handle, 0, None, Advice::DontNeed)?;
+        Ok(())
     }
 
     /// Makes everything written so far durable, with the metadata that reading it back needs.

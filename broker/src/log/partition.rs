@@ -16,9 +16,10 @@ use tokio::sync::Notify;
 
 use super::batch::Batch;
 use super::checkpoint::Checkpoint;
+use super::file::Access;
 use super::flush::{Chore, Queued};
 use super::read::Cursors;
-use super::recover::Recovered;
+use super::recover::{Recovered, SUSPECT};
 use super::segment::Segment;
 use super::set::Shared;
 use super::waiters::Waiters;
@@ -130,7 +131,7 @@ impl PartitionLog {
         let appended = match writer.append(self, &config, &batch, now) {
             Ok(appended) => appended,
             Err(WriteError::Refused(error)) => return Err(error),
-            Err(WriteError::Failed(reason)) => return Err(self.stop(reason)),
+            Err(WriteError::Failed(reason)) => return Err(self.fail(reason)),
         };
         drop(writer);
         let is_urgent = if config.durability == Durability::Os {
@@ -232,7 +233,7 @@ impl PartitionLog {
         self.deleted.load(Ordering::SeqCst)
     }
 
-    fn accepts(&self, writer: &Writer) -> Result<(), AppendError> {
+    pub(super) fn accepts(&self, writer: &Writer) -> Result<(), AppendError> {
         if self.is_deleted() {
             return Err(AppendError::Deleted);
         }
@@ -255,6 +256,18 @@ impl PartitionLog {
         error
     }
 
+    /// Stops after a failed write or sync. The next recovery must not believe the page cache: the kernel calls pages clean
+    /// that it failed to write.
+    fn fail(&self, reason: String) -> AppendError {
+        let mark = self.folder.join(SUSPECT);
+        if !self.is_deleted()
+            && let Err(error) = self.shared.disk.open(&mark, Access::Replace)
+        {
+            tracing::warn!(path = %mark.display(), %error, "not marked; drop the page cache before the broker starts again");
+        }
+        self.stop(reason)
+    }
+
     fn raise_watermark(&self, to: Offset) {
         if self.high_watermark.fetch_max(to, Ordering::SeqCst) < to {
             self.waiters.advance(to);
@@ -275,7 +288,8 @@ impl PartitionLog {
         let end = self.log_end.load(Ordering::SeqCst);
         if self.is_deleted()
             || self.stopped.get().is_some()
-            || self.synced.load(Ordering::SeqCst) >= end
+            || (self.synced.load(Ordering::SeqCst) >= end
+                && !self.folder_changed.load(Ordering::SeqCst))
         {
             return;
         }
@@ -287,7 +301,7 @@ impl PartitionLog {
                 }
             }
             Err(error) => {
-                self.stop(format!("syncing: {error}"));
+                self.fail(format!("syncing: {error}"));
                 return;
             }
         }

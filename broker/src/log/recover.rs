@@ -23,6 +23,8 @@ use super::segment::{
 use super::set::Shared;
 use crate::types::{Offset, PartitionId};
 
+/// The mark of a log that stopped after a failed write or sync.
+pub(super) const SUSPECT: &str = "suspect";
 /// How far behind a hole whole batches are looked for.
 const RESYNC_WINDOW: u64 = 4 << 20;
 
@@ -45,6 +47,8 @@ struct Recovery<'a> {
     folder: &'a Arc<Path>,
     /// A hole in front of whole batches cannot be the work of a crash.
     hole_is_damage: bool,
+    /// A write or sync failed in the last run.
+    is_suspect: bool,
     /// The segment of the clean point, when there is a checkpoint.
     clean: Option<Extent>,
     state: Recovered,
@@ -70,6 +74,7 @@ pub(super) fn recover(
         .filter_map(|entry| base_of(&entry.name))
         .collect();
     let loaded = Checkpoint::load(&shared.disk, folder).map_err(context)?;
+    let suspect = folder.join(SUSPECT);
     let mut recovery = Recovery {
         shared,
         id,
@@ -82,10 +87,14 @@ pub(super) fn recover(
             Loaded::Missing => bases.len() > 1 || bases.first().is_some_and(|base| *base > 0),
             Loaded::Damaged => true,
         },
+        is_suspect: shared.disk.exists(&suspect).map_err(context)?,
         clean: None,
         state: Recovered::default(),
     };
     recovery.run(&bases, loaded).map_err(context)?;
+    if recovery.is_suspect && recovery.state.damage.is_none() {
+        shared.disk.remove(&suspect).map_err(context)?;
+    }
     let mut state = recovery.state;
     state
         .producers
@@ -126,9 +135,16 @@ impl Recovery<'_> {
         let log_start = checkpoint.log_start;
         self.state.log_start = log_start;
         self.state.producers = checkpoint.producers;
-        let Some((clean, sealed)) = checkpoint.segments.split_last() else {
+        let Some((mut clean, mut sealed)) = checkpoint.segments.split_last() else {
             return Ok(bases.to_vec());
         };
+        // One that had only just begun may turn out blank: then the log goes on in the one before it.
+        if clean.end == HEADER_BLOCK
+            && let Some((before, rest)) = sealed.split_last()
+            && before.next_offset > log_start
+        {
+            (clean, sealed) = (before, rest);
+        }
         for extent in sealed
             .iter()
             .filter(|extent| extent.next_offset > log_start)
@@ -200,6 +216,10 @@ impl Recovery<'_> {
                 return Ok(Outcome::GoOn);
             }
         };
+        if self.is_suspect {
+            file.sync()?;
+            file.drop_cache()?;
+        }
         let length = file.len()?;
         if length < extent.end {
             let message = format!("{length} bytes are left of {} that were synced", extent.end);
@@ -235,7 +255,7 @@ impl Recovery<'_> {
     ) -> io::Result<Outcome> {
         let length = file.len()?;
         let start = extent.end;
-        if length == start && next.is_none() {
+        if length == start && next.is_none_or(|next| next == extent.next_offset) {
             self.keep(Segment::known(self.id, self.folder, extent));
             return Ok(Outcome::GoOn);
         }

@@ -89,7 +89,8 @@ impl PartitionLog {
             return false;
         }
         let mut writer = self.writer.lock();
-        if writer.closed {
+        // A log that has stopped keeps everything: it may be what somebody repairs it from.
+        if self.accepts(&writer).is_err() {
             return false;
         }
         let segments = self.segments.load_full();

@@ -225,6 +225,12 @@ impl Writer {
         let allocated = file
             .len()
             .map_err(|error| refused("opening the active segment", &error))?;
+        if allocated < segment.end() {
+            return Err(WriteError::Failed(format!(
+                "{} has become shorter",
+                segment.path().display()
+            )));
+        }
         self.active = Some(Active {
             extent: segment.extent(),
             segment,

@@ -45,59 +45,36 @@ impl PluginHost {
                 plugins.len()
             ));
         }
-        let inspected = match inspect(component, self.config.max_artifact_bytes) {
-            Ok(inspected) => inspected,
+        let inspected = inspect(component, self.config.max_artifact_bytes)
+            .inspect(|inspected| reasons.extend(other_world(name, existing, inspected.world)));
+        let inspected = match inspected {
+            Ok(inspected) if reasons.is_empty() => inspected,
+            Ok(_) => return Err(DeployError::Refused(reasons)),
             Err(wrong) => {
                 reasons.extend(wrong);
                 return Err(DeployError::Refused(reasons));
             }
         };
-        let world = inspected.world.name();
-        if let Some(other) = existing
-            .and_then(|existing| existing.active_revision())
-            .map(|revision| &revision.world)
-            .filter(|other| *other != world)
-        {
-            reasons.push(format!(
-                "{name} is a {other} and this is a {world}; deploy it under another name"
-            ));
-        }
-        if !reasons.is_empty() {
-            return Err(DeployError::Refused(reasons));
-        }
-
-        let digest = Artifacts::digest(component);
-        if let Some(existing) = existing
-            && existing.active.is_ok()
-            && existing
-                .active_revision()
-                .is_some_and(|active| active.digest == digest && active.config == config)
-        {
-            return Ok(Arc::clone(&existing.entry));
-        }
-        let mut entry = existing.map_or_else(
-            || PluginEntry {
-                name: name.to_owned(),
-                active: 0,
-                revisions: Vec::new(),
-            },
-            |existing| (*existing.entry).clone(),
-        );
+        let mut entry =
+            existing.map_or_else(|| new_entry(name), |existing| (*existing.entry).clone());
         let latest = entry.revisions.iter().map(|kept| kept.revision).max();
         let revision = PluginRevision {
             revision: latest.unwrap_or(0) + 1,
-            digest,
-            world: world.to_owned(),
+            digest: Artifacts::digest(component),
+            world: inspected.world.name().to_owned(),
             config,
             deployed_ms: self.clock.now_ms(),
             size_bytes: component.len() as u64,
         };
-        let compiled = Compiled::new(
-            &self.engine().map_err(DeployError::Storage)?,
-            component,
-            inspected,
-        )
-        .map_err(DeployError::Refused)?;
+        if let Some(existing) = existing
+            && existing.answers_as(&revision)
+        {
+            return Ok(Arc::clone(&existing.entry));
+        }
+
+        let engine = self.engine().map_err(DeployError::Storage)?;
+        let compiled =
+            Compiled::new(&engine, component, inspected).map_err(DeployError::Refused)?;
         let active = self.activate(name, &revision, compiled, &guest_metrics(existing));
         self.dry_run(&active)
             .map_err(|failure| DeployError::Refused(vec![failure]))?;
@@ -107,10 +84,8 @@ impl PluginHost {
             .map_err(DeployError::Storage)?;
         entry.active = revision.revision;
         entry.revisions.push(revision);
-        let surplus = entry
-            .revisions
-            .len()
-            .saturating_sub(self.config.max_revisions_kept.max(1));
+        let kept = self.config.max_revisions_kept.max(1);
+        let surplus = entry.revisions.len().saturating_sub(kept);
         entry.revisions.drain(..surplus);
         self.install(entry, active)
     }
@@ -318,6 +293,30 @@ impl Deployed {
             .iter()
             .find(|kept| kept.revision == self.entry.active)
     }
+
+    /// Whether the active revision runs and is the same component with the same configuration.
+    fn answers_as(&self, revision: &PluginRevision) -> bool {
+        self.active.is_ok()
+            && self.active_revision().is_some_and(|active| {
+                active.digest == revision.digest && active.config == revision.config
+            })
+    }
+}
+
+fn new_entry(name: &str) -> PluginEntry {
+    PluginEntry {
+        name: name.to_owned(),
+        active: 0,
+        revisions: Vec::new(),
+    }
+}
+
+/// Whoever uses a plugin counts on its world.
+fn other_world(name: &str, existing: Option<&Arc<Deployed>>, world: World) -> Option<String> {
+    let other = &existing?.active_revision()?.world;
+    let world = world.name();
+    (other != world)
+        .then(|| format!("{name} is a {other} and this is a {world}; deploy it under another name"))
 }
 
 fn guest_metrics(existing: Option<&Arc<Deployed>>) -> Arc<GuestMetrics> {

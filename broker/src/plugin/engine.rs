@@ -3,6 +3,8 @@
 //! Guests are stopped by epochs: one thread raises the engine's epoch each millisecond while calls are running, and sleeps when
 //! there have been none for a while.
 
+use std::fs;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -40,6 +42,11 @@ impl std::fmt::Debug for PluginEngine {
 impl PluginEngine {
     /// Compiled code is kept under `cache`, a folder that only this broker writes: it is loaded as native code.
     pub fn start(cache: &Path) -> Result<Self, String> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(cache)
+            .map_err(|error| format!("{}: {error}", cache.display()))?;
         let mut settings = CacheConfig::new();
         settings.with_directory(cache);
         let cache =

@@ -21,7 +21,6 @@ const MAX_LABELS: usize = 4;
 const MAX_NAME_BYTES: usize = 64;
 
 /// One plugin revision, as its instances share it.
-#[derive(Debug)]
 pub struct GuestContext {
     pub plugin: String,
     pub revision: u32,
@@ -29,6 +28,16 @@ pub struct GuestContext {
     pub clock: Clock,
     pub metrics: Arc<GuestMetrics>,
     lines: Mutex<LineRate>,
+}
+
+/// Without the configuration, which may hold secrets.
+impl std::fmt::Debug for GuestContext {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("GuestContext")
+            .field("plugin", &self.plugin)
+            .field("revision", &self.revision)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The label names and values of a series, in the order given.

@@ -16,6 +16,7 @@ mod component;
 mod decisions;
 mod deploy;
 mod engine;
+mod failure;
 mod host;
 mod instance;
 mod limits;
@@ -44,6 +45,7 @@ use crate::log::records::Record;
 use crate::observe::Metrics;
 use crate::types::Principal;
 
+pub use self::failure::{DeployError, FailureKind, PluginFailure, RecordReject};
 pub use self::host::{GuestSeries, GuestValue, Labels};
 pub use self::store::RevisionStore;
 
@@ -82,85 +84,6 @@ pub struct BatchOrigin<'a> {
     pub base_sequence: Option<i32>,
 }
 
-/// Why a call gave no answer. `Display` names the plugin and its revision and is fit for a client.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("plugin {plugin} (revision {revision}): {kind}")]
-pub struct PluginFailure {
-    pub plugin: String,
-    pub revision: u32,
-    pub kind: FailureKind,
-}
-
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-pub enum FailureKind {
-    #[error("is not deployed")]
-    NotDeployed,
-    #[error("is a {0}, which cannot be used here")]
-    WrongWorld(String),
-    #[error("trapped: {0}")]
-    Trap(String),
-    #[error("ran past its deadline of {0} ms")]
-    Deadline(u64),
-    #[error("asked for more than its memory limit of {0} bytes")]
-    Memory(u64),
-    #[error("returned a wrong answer: {0}")]
-    BadOutput(String),
-    #[error("refused the call: {0}")]
-    CallError(String),
-    #[error("is suspended after repeated faults")]
-    Suspended,
-    #[error("cannot take the batch: {0}")]
-    Input(String),
-    /// The partitioner will never accept these records: an answer, not a failure of the plugin.
-    #[error("rejected {} of the batch's records, the first (index {}): {}", .0.len(), first_index(.0), first_message(.0))]
-    Rejected(Vec<RecordReject>),
-    #[error("cannot be started: {0}")]
-    Unavailable(String),
-}
-
-fn first_index(rejects: &[RecordReject]) -> u32 {
-    rejects.first().map_or(0, |reject| reject.index)
-}
-
-fn first_message(rejects: &[RecordReject]) -> &str {
-    rejects.first().map_or("", |reject| &reject.message)
-}
-
-impl FailureKind {
-    /// As metrics and logs name it.
-    pub fn name(&self) -> &'static str {
-        match self {
-            Self::NotDeployed => "not-deployed",
-            Self::WrongWorld(_) => "wrong-world",
-            Self::Trap(_) => "trap",
-            Self::Deadline(_) => "deadline",
-            Self::Memory(_) => "memory",
-            Self::BadOutput(_) => "bad-output",
-            Self::CallError(_) => "call-error",
-            Self::Suspended => "suspended",
-            Self::Input(_) => "input",
-            Self::Rejected(_) => "rejected",
-            Self::Unavailable(_) => "unavailable",
-        }
-    }
-
-    /// Whether the guest broke its contract: its instance is thrown away and its breaker counts.
-    pub fn is_fault(&self) -> bool {
-        matches!(
-            self,
-            Self::Trap(_) | Self::Deadline(_) | Self::Memory(_) | Self::BadOutput(_)
-        )
-    }
-}
-
-/// One record a plugin will never accept.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct RecordReject {
-    pub index: u32,
-    pub code: &'static str,
-    pub message: String,
-}
-
 /// A transform's answer on a batch; indexes are positions in the input.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Transformed {
@@ -189,21 +112,6 @@ pub struct PluginAction {
     pub operation: i8,
     pub resource_type: i8,
     pub resource_name: String,
-}
-
-#[derive(Debug, thiserror::Error)]
-pub enum DeployError {
-    /// Everything that is wrong with the component, at once.
-    #[error("the component was refused: {}", .0.join("; "))]
-    Refused(Vec<String>),
-    #[error("no plugin named {0}")]
-    Missing(String),
-    #[error("plugin {0} has no revision {1}")]
-    MissingRevision(String, u32),
-    #[error("plugin {0} is in use by {1}")]
-    InUse(String, String),
-    #[error("{0}")]
-    Storage(String),
 }
 
 /// How a deployed plugin does.

@@ -53,6 +53,9 @@ pub use transform::{Answer, Change, NewRecord, Transform};
 
 use bindings::partitioner::tidegate::plugin::types::RecordReject;
 
+/// Rejects of one batch that are told: the batch is refused for the first one, and an answer has a bound.
+const MAX_REJECTS: usize = 1000;
+
 /// Why a plugin will never accept a record. The message reaches the client.
 #[derive(Clone, Debug)]
 pub struct Reject {

@@ -8,7 +8,7 @@ use crate::bindings::partitioner::exports::tidegate::plugin::partitioning::{
 };
 use crate::config::Config;
 use crate::instance::{Installed, config, install, with};
-use crate::{CallError, Record, Reject};
+use crate::{CallError, MAX_REJECTS, Record, Reject};
 
 pub use crate::bindings::partitioner::exports::tidegate::plugin::partitioning::Assignment;
 
@@ -47,7 +47,9 @@ pub trait Partitioner: Sized {
                 }
                 Ok(Place::Keep) => KEEP,
                 Err(reject) => {
-                    rejects.push(reject.at(index));
+                    if rejects.len() < MAX_REJECTS {
+                        rejects.push(reject.at(index));
+                    }
                     KEEP
                 }
             });

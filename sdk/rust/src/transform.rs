@@ -8,7 +8,7 @@ use crate::bindings::transform::exports::tidegate::plugin::transformation::{
 };
 use crate::config::Config;
 use crate::instance::{Installed, config, install, with};
-use crate::{CallError, Record, Reject};
+use crate::{CallError, MAX_REJECTS, Record, Reject};
 
 pub use crate::bindings::transform::exports::tidegate::plugin::transformation::Answer;
 
@@ -50,7 +50,8 @@ pub trait Transform: Sized {
         for (index, record) in (0..).zip(batch.records()) {
             match self.transform(&record, origin) {
                 Ok(change) => changes.push(change),
-                Err(reject) => rejects.push(reject.at(index)),
+                Err(reject) if rejects.len() < MAX_REJECTS => rejects.push(reject.at(index)),
+                Err(_) => {}
             }
         }
         if !rejects.is_empty() {

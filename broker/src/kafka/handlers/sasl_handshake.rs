@@ -26,7 +26,9 @@ pub async fn handle(context: &Context, request: SaslHandshakeRequest) -> SaslHan
     let code = code_of(&chosen);
     let exchange = chosen.ok().map(|mechanism| {
         let catalog = context.services.catalog.clone();
-        SaslExchange::new(mechanism, catalog)
+        // An unknown user is answered as a new one would be, or the difference would tell which names exist.
+        let iterations = context.services.config.security.scram_iterations;
+        SaslExchange::new(mechanism, catalog).with_decoy_iterations(iterations)
     });
     // A handshake that fails ends the exchange before it, too.
     *session.sasl.lock() = exchange;

@@ -82,8 +82,11 @@ fn a_partition_that_has_rolled_many_times_keeps_one_file_open() {
     fixture.topic.segment_bytes = 20_000;
     let logs = fixture.open();
     let log = fixture.partition(&logs, 1);
-    for _ in 0..50 {
+    for number in 0..50 {
         append(&log, &[&[1; 3000]]);
+        if number % 2 == 0 {
+            commit(&log);
+        }
     }
     commit(&log);
     assert!(log.stats().segments > 5);

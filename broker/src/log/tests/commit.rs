@@ -104,6 +104,23 @@ fn nobody_waiting_means_a_sync_after_the_delay_and_not_before() {
 }
 
 #[test]
+fn a_commit_covers_every_segment_in_front() {
+    let mut fixture = Fixture::new();
+    fixture.topic.segment_bytes = 10_000;
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    fixture.disk.faults.hold_syncs();
+    for _ in 0..10 {
+        append(&log, &[&[1; 3000]]);
+    }
+    fixture.disk.faults.release_syncs();
+    commit(&log);
+    let segments = log.segments.load();
+    assert!(segments.len() > 3);
+    assert!(segments.iter().all(|segment| segment.is_synced()));
+}
+
+#[test]
 fn a_waiting_consumer_brings_the_sync_forward() {
     let mut fixture = Fixture::new();
     fixture.config.flush_max_delay = Duration::from_secs(3600);

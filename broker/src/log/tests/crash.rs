@@ -30,7 +30,10 @@ fn image(root: &Path) -> Image {
                 folders.push(path);
             } else {
                 let name = path.strip_prefix(root).expect("below the root").to_owned();
-                files.insert(name, fs::read(path).expect("file"));
+                // The keeper may rename its new checkpoint at this very moment.
+                if let Ok(bytes) = fs::read(path) {
+                    files.insert(name, bytes);
+                }
             }
         }
     }

@@ -138,6 +138,68 @@ fn a_failed_sync_acknowledges_nothing_and_stops() {
     let error = log.append(batch_of(&[b"c"])).expect_err("stopped");
     assert!(matches!(error, AppendError::Stopped(_)), "{error}");
     assert_eq!(read_all(&log).len(), 1);
+    // The page cache may hold what the disk does not: recovery is told to look at the disk.
+    let mark = fixture.folder(1).join("suspect");
+    assert!(mark.exists());
+    drop((log, logs));
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    assert!(!mark.exists());
+    assert!(log.stats().stopped.is_none());
+    assert!(log.offsets().log_end >= 1);
+}
+
+#[test]
+fn a_stopped_log_keeps_what_retention_would_take() {
+    let mut fixture = Fixture::new();
+    fixture.topic.segment_bytes = 7500;
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    for _ in 0..5 {
+        append(&log, &[&[1; 3000]]);
+    }
+    commit(&log);
+    fixture.disk.faults.fail(Operation::Write, 0, Errno::IO);
+    let error = log.append(batch_of(&[b"b"])).expect_err("stopped");
+    assert!(matches!(error, AppendError::Stopped(_)), "{error}");
+    fixture.disk.faults.heal();
+    fixture.clock.advance(i64::MAX / 2);
+    logs.enforce_retention();
+    assert_eq!(log.offsets().log_start, 0);
+}
+
+#[test]
+fn a_roll_that_fills_the_disk_is_recovered_from_whatever_was_durable() {
+    let mut fixture = Fixture::new();
+    fixture.topic.segment_bytes = 4096 + 4000;
+    fixture.disk.faults.set_boot_id([1; 16]);
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    append(&log, &[&[1; 3000]]);
+    commit(&log);
+    fixture
+        .disk
+        .faults
+        .fail(Operation::Allocate, 0, Errno::NOSPC);
+    log.append(batch_of(&[&[2; 3000]])).expect_err("full");
+    fixture.disk.faults.heal();
+    log.checkpoint().expect("a clean point in an empty segment");
+    drop((log, logs));
+    // The empty segment's header is lost, and the log goes on in the one before.
+    fixture.disk.faults.set_boot_id([2; 16]);
+    std::fs::write(segment_file(fixture.directory.path(), 1, 1), []).expect("written");
+    let checkpoint = fixture.folder(1).join("checkpoint");
+    let old = std::fs::read(&checkpoint).expect("checkpoint");
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    append(&log, &[b"two"]);
+    commit(&log);
+    drop((log, logs));
+    std::fs::write(&checkpoint, old).expect("written");
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    assert!(log.stats().stopped.is_none());
+    assert_eq!(read_from(&log, 1), [(1, b"two".to_vec())]);
 }
 
 #[test]

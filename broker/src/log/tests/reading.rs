@@ -169,6 +169,21 @@ fn a_damaged_batch_is_never_served_and_the_others_are() {
 }
 
 #[test]
+fn foreign_bytes_in_a_file_that_was_given_away_are_no_damage() {
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    append(&log, &[&[1; 100]]);
+    commit(&log);
+    log.read(0, 1000, true).expect("reads");
+    log.segments.load()[0].retire();
+    let path = segment_file(fixture.directory.path(), 1, 0);
+    std::fs::write(path, [7; 10_000]).expect("written");
+    let error = log.read(0, 1000, true).expect_err("gone");
+    assert!(matches!(error, ReadError::Storage(_)), "{error}");
+}
+
+#[test]
 fn consumers_that_read_on_are_not_mixed_up() {
     let mut fixture = Fixture::new();
     fixture.topic.segment_bytes = 20_000;

@@ -100,9 +100,13 @@ fn a_payload_of_valid_batches_is_not_mistaken_for_batches() {
     let size = batch_of(&[b"real"]).header.size;
     // The very bytes of a stored batch, under its seal, and batches that carry the next offsets.
     let mut payload = sealed[4096..4096 + size].repeat(50);
+    let salt = u64::from_be_bytes(*sealed[24..].first_chunk().expect("a salt"));
     for offset in 1..50_i64 {
         let mut batch = sealed[4096..4096 + size].to_vec();
         batch[..8].copy_from_slice(&offset.to_be_bytes());
+        // Sealed even with the file's own salt, but for another place.
+        let head = batch.first_chunk_mut().expect("a header");
+        crate::log::seal::apply(salt, 4096, head);
         payload.extend_from_slice(&batch);
     }
     append(&log, &[&payload]);
