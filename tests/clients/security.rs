@@ -12,13 +12,13 @@ use crate::languages::{ALL_CODECS, KAFKAJS_CODECS, SCRIPT_LIMIT, java, kafkajs, 
 /// Two listeners that ask for a password. Without TLS only SCRAM is spoken: it never sends the password.
 const SCRAM_CONFIG: &str = r#"
 [broker]
-data_dir = "{data}"
+data-dir = "{data}"
 
-[[listeners]]
+[[listener]]
 name = "tcp"
 transport = "tcp"
 bind = "127.0.0.1:0"
-sasl_mechanisms = ["SCRAM-SHA-256", "SCRAM-SHA-512"]
+sasl-mechanisms = ["SCRAM-SHA-256", "SCRAM-SHA-512"]
 
 [admin]
 bind = "127.0.0.1:0"
@@ -142,7 +142,7 @@ fn a_wrong_password_is_an_authentication_error_in_java() {
         return;
     };
     let broker = broker_with_user();
-    command.arg("codecs");
+    command.arg("admin");
     as_alice(&mut command, &broker, "SCRAM-SHA-256", "not-her-secret");
     let limit = SCRIPT_LIMIT.min(Duration::from_secs(60));
     let error = suite::run(&mut command, limit).expect_err("a wrong password is refused");

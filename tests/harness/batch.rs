@@ -4,6 +4,8 @@
 //! i16, last offset delta i32, first and last timestamp i64, producer id i64, producer epoch i16, base sequence i32, record
 //! count i32, records.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
 use anyhow::{Result, bail, ensure};
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 
@@ -15,8 +17,12 @@ pub const ATTRIBUTES_AT: usize = 21;
 pub const LAST_OFFSET_DELTA_AT: usize = 23;
 pub const COUNT_AT: usize = 57;
 
-/// A timestamp for records whose time does not matter: 2024-01-01, in ms.
-pub const SOME_TIME: i64 = 1_704_067_200_000;
+/// The time now, in ms since 1970: retention leaves what was just written alone.
+fn now() -> i64 {
+    SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(0, |elapsed| elapsed.as_millis() as i64)
+}
 
 /// Who sends a batch. The default is a producer that is not idempotent.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,8 +86,9 @@ pub fn with_header(body: &[u8], codec: u8, count: i32, producer: Producer) -> By
     batch.put_u32(0);
     batch.put_i16(i16::from(codec));
     batch.put_i32(count - 1);
-    batch.put_i64(SOME_TIME);
-    batch.put_i64(SOME_TIME);
+    let time = now();
+    batch.put_i64(time);
+    batch.put_i64(time);
     batch.put_i64(producer.id);
     batch.put_i16(producer.epoch);
     batch.put_i32(producer.base_sequence);

@@ -306,6 +306,12 @@ impl Process {
                 }
             }
         }
+        // Variables with this prefix are settings to the broker, and to the tests something else.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("TIDEGATE_") {
+                command.env_remove(name);
+            }
+        }
         let mut child = command
             .envs(builder.environment.iter().cloned())
             .stdin(Stdio::null())

@@ -11,6 +11,7 @@
 pub mod batch;
 mod binary;
 mod broker;
+pub mod guests;
 mod raw;
 mod seed;
 pub mod suite;

@@ -2,7 +2,8 @@
 
 use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use bytes::{Bytes, BytesMut};
@@ -13,8 +14,9 @@ use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListO
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
 use kafka_protocol::messages::produce_response::PartitionProduceResponse;
 use kafka_protocol::messages::{
-    CreateTopicsRequest, FetchRequest, InitProducerIdRequest, ListOffsetsRequest, ProduceRequest,
-    RequestHeader, ResponseHeader, TopicName,
+    ApiVersionsRequest, ApiVersionsResponse, CreateTopicsRequest, FetchRequest,
+    InitProducerIdRequest, ListOffsetsRequest, ProduceRequest, RequestHeader, ResponseHeader,
+    TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
 
@@ -29,6 +31,8 @@ const FETCH_VERSION: i16 = 12;
 const LIST_OFFSETS_VERSION: i16 = 7;
 const CREATE_TOPICS_VERSION: i16 = 7;
 const INIT_PRODUCER_ID_VERSION: i16 = 4;
+
+const COORDINATOR_LOAD_IN_PROGRESS: i16 = 14;
 
 /// A blocking client without memory: no metadata, no retries.
 #[derive(Debug)]
@@ -238,20 +242,7 @@ impl RawClient {
         offset: i64,
         max_wait: Duration,
     ) -> Result<PartitionData> {
-        let wanted = FetchPartition::default()
-            .with_partition(partition)
-            .with_fetch_offset(offset)
-            .with_partition_max_bytes(8 << 20);
-        let topic = FetchTopic::default()
-            .with_topic(topic_name(topic))
-            .with_partitions(vec![wanted]);
-        let request = FetchRequest::default()
-            .with_replica_id((-1).into())
-            .with_max_wait_ms(max_wait.as_millis() as i32)
-            .with_min_bytes(1)
-            .with_max_bytes(32 << 20)
-            .with_session_epoch(-1)
-            .with_topics(vec![topic]);
+        let request = fetch_request(topic, partition, offset, max_wait);
         let response = self.request(FETCH_VERSION, &request)?;
         ensure!(
             response.error_code == 0,
@@ -262,6 +253,29 @@ impl RawClient {
             let topic = response.responses.into_iter().next()?;
             topic.partitions.into_iter().next()
         })
+    }
+
+    /// Asks for one partition from `offset` on, without reading the answer.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn send_fetch(&mut self, topic: &str, partition: i32, offset: i64) -> Result<i32> {
+        let request = fetch_request(topic, partition, offset, Duration::ZERO);
+        self.send(FETCH_VERSION, &request)
+    }
+
+    /// Asks which APIs there are: the one question that is always allowed.
+    ///
+    /// # Errors
+    /// When the connection breaks or the broker answers with an error.
+    pub fn api_versions(&mut self) -> Result<ApiVersionsResponse> {
+        let response = self.request(0, &ApiVersionsRequest::default())?;
+        ensure!(
+            response.error_code == 0,
+            "ApiVersions: error {}",
+            response.error_code
+        );
+        Ok(response)
     }
 
     /// The offset that `timestamp` asks for: −1 the end, −2 the start, else the first record at or after it.
@@ -291,16 +305,23 @@ impl RawClient {
         Ok(answer.offset)
     }
 
-    /// A producer id with its epoch, for an idempotent producer.
+    /// A producer id with its epoch, for an idempotent producer. A broker that says that it is still loading is asked
+    /// again, as every client does.
     ///
     /// # Errors
     /// When the broker answers with an error.
     pub fn init_producer_id(&mut self) -> Result<(i64, i16)> {
         let request = InitProducerIdRequest::default()
+            .with_transactional_id(None)
             .with_transaction_timeout_ms(60_000)
             .with_producer_id((-1).into())
             .with_producer_epoch(-1);
-        let response = self.request(INIT_PRODUCER_ID_VERSION, &request)?;
+        let deadline = Instant::now() + ANSWER_LIMIT;
+        let mut response = self.request(INIT_PRODUCER_ID_VERSION, &request)?;
+        while response.error_code == COORDINATOR_LOAD_IN_PROGRESS && Instant::now() < deadline {
+            thread::sleep(Duration::from_millis(20));
+            response = self.request(INIT_PRODUCER_ID_VERSION, &request)?;
+        }
         ensure!(
             response.error_code == 0,
             "init producer id: error {}",
@@ -339,6 +360,23 @@ fn produce_request(topic: &str, partition: i32, acks: i16, batch: Bytes) -> Prod
         .with_acks(acks)
         .with_timeout_ms(30_000)
         .with_topic_data(vec![topic])
+}
+
+fn fetch_request(topic: &str, partition: i32, offset: i64, max_wait: Duration) -> FetchRequest {
+    let wanted = FetchPartition::default()
+        .with_partition(partition)
+        .with_fetch_offset(offset)
+        .with_partition_max_bytes(8 << 20);
+    let topic = FetchTopic::default()
+        .with_topic(topic_name(topic))
+        .with_partitions(vec![wanted]);
+    FetchRequest::default()
+        .with_replica_id((-1).into())
+        .with_max_wait_ms(max_wait.as_millis() as i32)
+        .with_min_bytes(1)
+        .with_max_bytes(32 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic])
 }
 
 fn one_partition<T, P>(response: T, take: impl FnOnce(T) -> Option<P>) -> Result<P> {

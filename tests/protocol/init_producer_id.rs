@@ -29,5 +29,9 @@ fn a_transactional_id_is_refused() {
         .with_producer_id((-1).into())
         .with_producer_epoch(-1);
     let response = broker.connect().request(4, &request).expect("an answer");
-    assert_eq!((response.error_code, response.producer_id.0), (42, -1), "INVALID_REQUEST");
+    assert_eq!(
+        (response.error_code, response.producer_id.0),
+        (42, -1),
+        "INVALID_REQUEST"
+    );
 }

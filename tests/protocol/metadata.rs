@@ -10,7 +10,9 @@ fn named(names: &[&'static str]) -> MetadataRequest {
     let topic = |name: &&'static str| {
         MetadataRequestTopic::default().with_name(Some(TopicName(StrBytes::from_static_str(name))))
     };
-    MetadataRequest::default().with_topics(Some(names.iter().map(topic).collect())).with_allow_auto_topic_creation(true)
+    MetadataRequest::default()
+        .with_topics(Some(names.iter().map(topic).collect()))
+        .with_allow_auto_topic_creation(true)
 }
 
 #[test]
@@ -19,12 +21,23 @@ fn every_version_names_this_node_and_an_existing_topic() {
     let mut client = broker.connect();
     client.create_topic("orders", 3, &[]).expect("created");
     for version in VERSIONS {
-        let response = client.request(version, &named(&["orders"])).expect("an answer");
+        let response = client
+            .request(version, &named(&["orders"]))
+            .expect("an answer");
         assert_eq!(response.brokers.len(), 1, "version {version}");
         assert_eq!(response.brokers[0].port, i32::from(broker.tcp().port()));
         let topic = &response.topics[0];
-        assert_eq!((topic.error_code, topic.partitions.len()), (0, 3), "version {version}");
-        assert!(topic.partitions.iter().all(|partition| partition.leader_id == response.brokers[0].node_id));
+        assert_eq!(
+            (topic.error_code, topic.partitions.len()),
+            (0, 3),
+            "version {version}"
+        );
+        assert!(
+            topic
+                .partitions
+                .iter()
+                .all(|partition| partition.leader_id == response.brokers[0].node_id)
+        );
         assert_eq!(topic.topic_id.is_nil(), version < 10);
     }
 }
@@ -33,16 +46,30 @@ fn every_version_names_this_node_and_an_existing_topic() {
 fn an_unknown_topic_is_created_when_the_request_allows_it() {
     let broker = Broker::start();
     let mut client = broker.connect();
-    let refused = client.request(12, &named(&["later"]).with_allow_auto_topic_creation(false)).expect("an answer");
-    assert_eq!(refused.topics[0].error_code, 3, "UNKNOWN_TOPIC_OR_PARTITION");
+    let refused = client
+        .request(12, &named(&["later"]).with_allow_auto_topic_creation(false))
+        .expect("an answer");
+    assert_eq!(
+        refused.topics[0].error_code, 3,
+        "UNKNOWN_TOPIC_OR_PARTITION"
+    );
     let created = client.request(12, &named(&["later"])).expect("an answer");
-    assert_eq!((created.topics[0].error_code, created.topics[0].partitions.len()), (0, 4));
+    assert_eq!(
+        (
+            created.topics[0].error_code,
+            created.topics[0].partitions.len()
+        ),
+        (0, 4)
+    );
 }
 
 #[test]
 fn an_illegal_name_is_refused() {
     let broker = Broker::start();
-    let response = broker.connect().request(12, &named(&["a/b"])).expect("an answer");
+    let response = broker
+        .connect()
+        .request(12, &named(&["a/b"]))
+        .expect("an answer");
     assert_eq!(response.topics[0].error_code, 17, "INVALID_TOPIC_EXCEPTION");
 }
 
@@ -51,10 +78,29 @@ fn a_topic_is_found_by_its_id_and_an_unknown_id_is_not() {
     let broker = Broker::start();
     let mut client = broker.connect();
     let created = client.request(12, &named(&["orders"])).expect("an answer");
-    let by_id = |id| MetadataRequest::default().with_topics(Some(vec![MetadataRequestTopic::default().with_topic_id(id).with_name(None)]));
-    let found = client.request(12, &by_id(created.topics[0].topic_id)).expect("an answer");
-    assert_eq!(found.topics[0].name.as_ref().map(|name| name.as_str()), Some("orders"));
-    let unknown = client.request(12, &by_id(kafka_protocol::messages::metadata_request::MetadataRequestTopic::default().topic_id)).expect("an answer");
+    let by_id = |id| {
+        MetadataRequest::default().with_topics(Some(vec![
+            MetadataRequestTopic::default()
+                .with_topic_id(id)
+                .with_name(None),
+        ]))
+    };
+    let found = client
+        .request(12, &by_id(created.topics[0].topic_id))
+        .expect("an answer");
+    assert_eq!(
+        found.topics[0].name.as_ref().map(|name| name.as_str()),
+        Some("orders")
+    );
+    let unknown = client
+        .request(
+            12,
+            &by_id(
+                kafka_protocol::messages::metadata_request::MetadataRequestTopic::default()
+                    .topic_id,
+            ),
+        )
+        .expect("an answer");
     assert_eq!(unknown.topics[0].error_code, 100, "UNKNOWN_TOPIC_ID");
 }
 
@@ -63,8 +109,20 @@ fn null_lists_every_topic_and_empty_none() {
     let broker = Broker::start();
     let mut client = broker.connect();
     client.create_topic("orders", 1, &[]).expect("created");
-    let all = client.request(12, &MetadataRequest::default().with_topics(None)).expect("an answer");
-    assert!(all.topics.iter().any(|topic| topic.name.as_ref().is_some_and(|name| name.as_str() == "orders")));
-    let none = client.request(12, &MetadataRequest::default().with_topics(Some(Vec::new()))).expect("an answer");
+    let all = client
+        .request(12, &MetadataRequest::default().with_topics(None))
+        .expect("an answer");
+    assert!(all.topics.iter().any(|topic| {
+        topic
+            .name
+            .as_ref()
+            .is_some_and(|name| name.as_str() == "orders")
+    }));
+    let none = client
+        .request(
+            12,
+            &MetadataRequest::default().with_topics(Some(Vec::new())),
+        )
+        .expect("an answer");
     assert!(none.topics.is_empty());
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Subcommand};
 
 use super::CliError;
-use crate::config::{Config, document, environment};
+use crate::config::{Config, environment, example, reference};
 
 #[derive(Debug, Args)]
 #[command(
@@ -34,8 +34,8 @@ pub fn run(command: ConfigCommand) -> Result<(), CliError> {
             println!("{} is valid\n", file.display());
             println!("{}", config.durability_statement());
         }
-        ConfigAction::Example => print!("{}", document::example()),
-        ConfigAction::Reference => print!("{}", document::reference()),
+        ConfigAction::Example => print!("{}", example()),
+        ConfigAction::Reference => print!("{}", reference()),
     }
     Ok(())
 }

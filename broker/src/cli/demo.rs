@@ -32,7 +32,9 @@ const INTRUDER: &str = "intruder";
 const SCRAM_ITERATIONS: u32 = 4096;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Example:\n  cargo run --release -- demo\n\nNeeds the source tree (it builds the plugins in plugins/).")]
+#[command(
+    after_help = "Example:\n  cargo run --release -- demo\n\nNeeds the source tree (it builds the plugins in plugins/)."
+)]
 pub struct DemoCommand {
     /// Folder for what the broker keeps; by default a temporary one that is removed at the end
     #[arg(long, value_name = "DIR")]
@@ -94,8 +96,15 @@ async fn perform(command: &DemoCommand, root: &Path) -> Result<(Stage, Option<Pa
     let plugins = guests::build(root).await?;
     progress.done("plugins built: partition-by-field, mask-fields, role-authorizer");
 
-    let scratch = command.data.is_none().then(|| std::env::temp_dir().join(format!("tidegate-demo-{}", std::process::id())));
-    let data = command.data.clone().or_else(|| scratch.clone()).unwrap_or_default();
+    let scratch = command
+        .data
+        .is_none()
+        .then(|| std::env::temp_dir().join(format!("tidegate-demo-{}", std::process::id())));
+    let data = command
+        .data
+        .clone()
+        .or_else(|| scratch.clone())
+        .unwrap_or_default();
     progress.step("starting the broker");
     let stage = start(&data, plugins).await?;
     progress.done("broker up with QUIC, TLS and TCP listeners and certificates of its own");
@@ -111,7 +120,9 @@ async fn perform(command: &DemoCommand, root: &Path) -> Result<(Stage, Option<Pa
 fn source_tree() -> Result<PathBuf, CliError> {
     let built_from = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
     let here = std::env::current_dir().unwrap_or_default();
-    let found = [built_from, here].into_iter().find(|root| root.join("plugins/mask-fields/Cargo.toml").is_file());
+    let found = [built_from, here]
+        .into_iter()
+        .find(|root| root.join("plugins/mask-fields/Cargo.toml").is_file());
     found.ok_or_else(|| {
         CliError::new(
             "the demo builds its plugins from the source tree, which is not here\n  run it in a checkout: cargo run \
@@ -122,15 +133,27 @@ fn source_tree() -> Result<PathBuf, CliError> {
 
 async fn start(data: &Path, plugins: guests::Guests) -> Result<Stage, CliError> {
     let config = config(data, plugins)?;
-    crate::observe::trace::init(&config.observe).map_err(CliError::new)?;
-    let broker = Broker::start(config).await.map_err(|error| CliError::new(error.to_string()))?;
-    let password: String = crate::env::random_bytes::<12>().iter().map(|byte| format!("{byte:02x}")).collect();
+    crate::observe::trace::init(config.observe.log_format, &config.observe.log_filter)
+        .map_err(CliError::new)?;
+    let broker = Broker::start(config)
+        .await
+        .map_err(|error| CliError::new(error.to_string()))?;
+    let password: String = crate::env::random_bytes::<12>()
+        .iter()
+        .map(|byte| format!("{byte:02x}"))
+        .collect();
     for name in [PLAYER, INTRUDER] {
         let user = new_user(name, &password, SCRAM_ITERATIONS).map_err(CliError::new)?;
         let catalog = broker.services().catalog.clone();
-        catalog.put_user(user).map_err(|error| CliError::new(error.to_string()))?;
+        catalog
+            .put_user(user)
+            .map_err(|error| CliError::new(error.to_string()))?;
     }
-    Ok(Stage { broker, password, certificate_authority: data.join("certificates/ca.pem") })
+    Ok(Stage {
+        broker,
+        password,
+        certificate_authority: data.join("certificates/ca.pem"),
+    })
 }
 
 fn config(data: &Path, plugins: guests::Guests) -> Result<Config, CliError> {
@@ -145,7 +168,11 @@ fn config(data: &Path, plugins: guests::Guests) -> Result<Config, CliError> {
     ];
     config.listeners = dev_listeners(data, &addresses)?;
     // TCP stays open to anybody, as ANONYMOUS; the encrypted listeners want a name and a password.
-    for listener in config.listeners.iter_mut().filter(|listener| listener.transport != Transport::Tcp) {
+    for listener in config
+        .listeners
+        .iter_mut()
+        .filter(|listener| listener.transport != Transport::Tcp)
+    {
         listener.sasl_mechanisms = vec![SaslMechanism::ScramSha256, SaslMechanism::ScramSha512];
     }
     config.admin.bind = Some(free(9644, false));
@@ -154,12 +181,18 @@ fn config(data: &Path, plugins: guests::Guests) -> Result<Config, CliError> {
     config.security.authorizers = vec!["roles".to_owned()];
     config.plugins.preload = BTreeMap::from([
         ("roles".to_owned(), preload(plugins.authorizer, &roles())),
-        ("by-state".to_owned(), preload(plugins.partitioner, &[("field", "state")])),
+        (
+            "by-state".to_owned(),
+            preload(plugins.partitioner, &[("field", "state")]),
+        ),
         (
             "mask-operator".to_owned(),
             preload(
                 plugins.transform,
-                &[("mask", "operator,cost_total"), ("drop-record-when", "species=Unknown bird or bat")],
+                &[
+                    ("mask", "operator,cost_total"),
+                    ("drop-record-when", "species=Unknown bird or bat"),
+                ],
             ),
         ),
     ]);
@@ -169,7 +202,10 @@ fn config(data: &Path, plugins: guests::Guests) -> Result<Config, CliError> {
 fn roles() -> [(&'static str, &'static str); 6] {
     [
         ("role.operator", "all topic *; all group *; all cluster *"),
-        ("role.visitor", "read,describe topic *; read,describe group *; describe cluster *; read,write,describe topic playground"),
+        (
+            "role.visitor",
+            "read,describe topic *; read,describe group *; describe cluster *; read,write,describe topic playground",
+        ),
         ("member.User:ranger", "operator"),
         ("member.User:ANONYMOUS", "visitor"),
         ("otherwise", "deny"),
@@ -178,15 +214,26 @@ fn roles() -> [(&'static str, &'static str); 6] {
 }
 
 fn preload(file: PathBuf, config: &[(&str, &str)]) -> PreloadPlugin {
-    let config = config.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+    let config = config
+        .iter()
+        .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+        .collect();
     PreloadPlugin { file, config }
 }
 
 /// The usual port when nothing else has it, else any.
 fn free(port: u16, udp: bool) -> SocketAddr {
     let usual = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-    let taken = if udp { UdpSocket::bind(usual).is_err() } else { TcpListener::bind(usual).is_err() };
-    if taken { (Ipv4Addr::LOCALHOST, 0).into() } else { usual }
+    let taken = if udp {
+        UdpSocket::bind(usual).is_err()
+    } else {
+        TcpListener::bind(usual).is_err()
+    };
+    if taken {
+        (Ipv4Addr::LOCALHOST, 0).into()
+    } else {
+        usual
+    }
 }
 
 /// One line that moves while a step runs; a tick and a sentence when it is done.
@@ -206,8 +253,11 @@ impl Progress {
 
     /// Shows how many of `total` are done, until the next `step` or `done`.
     fn count(&self, message: &str, total: u64) -> &ProgressBar {
-        let style = ProgressStyle::with_template("{spinner} {msg} [{bar:30}] {human_pos}/{human_len} {per_sec}");
-        self.0.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+        let style = ProgressStyle::with_template(
+            "{spinner} {msg} [{bar:30}] {human_pos}/{human_len} {per_sec}",
+        );
+        self.0
+            .set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         self.0.set_length(total);
         self.0.set_position(0);
         self.0.set_message(message.to_owned());

@@ -10,9 +10,11 @@ use super::CliError;
 use super::admin_client::{AdminOptions, Call};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tidegate plugin deploy by-customer partition_by_field.wasm --config field=customer.id\n  \
+#[command(
+    after_help = "Examples:\n  tidegate plugin deploy by-customer partition_by_field.wasm --config field=customer.id\n  \
                         tidegate topic alter orders --config tidegate.partitioner=by-customer\n  \
-                        tidegate plugin list\n  tidegate plugin rollback by-customer\n  tidegate plugin remove by-customer")]
+                        tidegate plugin list\n  tidegate plugin rollback by-customer\n  tidegate plugin remove by-customer"
+)]
 pub struct PluginCommand {
     #[command(subcommand)]
     action: PluginAction,
@@ -53,24 +55,34 @@ pub async fn run(command: PluginCommand) -> Result<(), CliError> {
         PluginAction::Deploy { name, file, config } => {
             let path = plugin_path(name)?;
             let mut call = Call::new(Method::PUT, &path);
-            call.body = std::fs::read(file).map_err(|error| CliError::new(format!("{}: {error}", file.display())))?;
+            call.body = std::fs::read(file)
+                .map_err(|error| CliError::new(format!("{}: {error}", file.display())))?;
             call.query = vec![("config", config_json(config)?)];
             let answer = admin.send(call).await?;
             println!("plugin {name}: revision {} is active", active(&answer));
         }
         PluginAction::List { json } => {
             let answer = admin.send(Call::new(Method::GET, "/v1/plugins")).await?;
-            if *json { println!("{answer:#}") } else { print_table(&answer) }
+            if *json {
+                println!("{answer:#}")
+            } else {
+                print_table(&answer)
+            }
         }
         PluginAction::Rollback { name, revision } => {
             let path = format!("{}/rollback", plugin_path(name)?);
             let mut call = Call::new(Method::POST, &path);
-            call.query = revision.iter().map(|number| ("revision", number.to_string())).collect();
+            call.query = revision
+                .iter()
+                .map(|number| ("revision", number.to_string()))
+                .collect();
             let answer = admin.send(call).await?;
             println!("plugin {name}: revision {} is active", active(&answer));
         }
         PluginAction::Remove { name } => {
-            admin.send(Call::new(Method::DELETE, &plugin_path(name)?)).await?;
+            admin
+                .send(Call::new(Method::DELETE, &plugin_path(name)?))
+                .await?;
             println!("plugin {name} removed");
         }
     }
@@ -80,7 +92,9 @@ pub async fn run(command: PluginCommand) -> Result<(), CliError> {
 fn plugin_path(name: &str) -> Result<String, CliError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
     if name.is_empty() || !name.chars().all(legal) {
-        return Err(CliError::new(format!("plugin name {name:?}: use letters, digits and . _ -")));
+        return Err(CliError::new(format!(
+            "plugin name {name:?}: use letters, digits and . _ -"
+        )));
     }
     Ok(format!("/v1/plugins/{name}"))
 }
@@ -95,32 +109,54 @@ fn config_json(pairs: &[String]) -> Result<String, CliError> {
 }
 
 fn active(answer: &Value) -> u64 {
-    answer.get("active").and_then(Value::as_u64).unwrap_or_default()
+    answer
+        .get("active")
+        .and_then(Value::as_u64)
+        .unwrap_or_default()
 }
 
 fn print_table(answer: &Value) {
-    let plugins = answer.get("plugins").unwrap_or(answer).as_array().cloned().unwrap_or_default();
+    let plugins = answer
+        .get("plugins")
+        .unwrap_or(answer)
+        .as_array()
+        .cloned()
+        .unwrap_or_default();
     if plugins.is_empty() {
         println!("no plugins; deploy one with `tidegate plugin deploy NAME FILE.wasm`");
         return;
     }
     let mut table = comfy_table::Table::new();
-    table.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header(["plugin", "world", "revision", "active", "digest", "bytes", "config"]);
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header([
+        "plugin", "world", "revision", "active", "digest", "bytes", "config",
+    ]);
     for plugin in &plugins {
         let text = |value: Option<&Value>| match value {
             Some(Value::String(text)) => text.clone(),
             Some(other) => other.to_string(),
             None => String::new(),
         };
-        for revision in plugin.get("revisions").and_then(Value::as_array).into_iter().flatten() {
-            let number = revision.get("revision").and_then(Value::as_u64).unwrap_or_default();
+        for revision in plugin
+            .get("revisions")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+        {
+            let number = revision
+                .get("revision")
+                .and_then(Value::as_u64)
+                .unwrap_or_default();
             let digest: String = text(revision.get("digest")).chars().take(12).collect();
             table.add_row([
                 text(plugin.get("name")),
                 text(revision.get("world")),
                 number.to_string(),
-                if number == active(plugin) { "yes".to_owned() } else { String::new() },
+                if number == active(plugin) {
+                    "yes".to_owned()
+                } else {
+                    String::new()
+                },
                 digest,
                 text(revision.get("size_bytes")),
                 text(revision.get("config")),

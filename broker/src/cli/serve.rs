@@ -13,11 +13,13 @@ use crate::config::{ClientAuth, Config, ListenerConfig, ListenerTls, Transport};
 use crate::net::dev_certificate;
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tidegate serve --config tidegate.toml\n  tidegate serve --dev --data ./data\n  \
+#[command(
+    after_help = "Examples:\n  tidegate serve --config tidegate.toml\n  tidegate serve --dev --data ./data\n  \
                         tidegate serve --dev --data ./data --tcp 127.0.0.1:9092 --admin 127.0.0.1:9644\n\n\
                         With --dev and no address, TCP listens on 9092, TLS on 9093, QUIC on 9094 and the admin port \
                         is 9644, all on 127.0.0.1; with any address only those that are given.\n\
-                        Signals: SIGINT and SIGTERM stop gracefully, SIGHUP reads certificates again.")]
+                        Signals: SIGINT and SIGTERM stop gracefully, SIGHUP reads certificates again."
+)]
 pub struct ServeCommand {
     /// Configuration file; `tidegate config example` prints one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dev", "data", "tcp", "tls", "quic", "admin"])]
@@ -47,9 +49,12 @@ pub async fn run(command: ServeCommand) -> Result<(), CliError> {
         Some(file) => super::config::load(file)?,
         None => dev_config(&command)?,
     };
-    crate::observe::trace::init(&config.observe).map_err(CliError::new)?;
+    crate::observe::trace::init(config.observe.log_format, &config.observe.log_filter)
+        .map_err(CliError::new)?;
     let mut stop = Signals::new()?;
-    let broker = Broker::start(config).await.map_err(|error| CliError::new(start_failed(&error.to_string())))?;
+    let broker = Broker::start(config)
+        .await
+        .map_err(|error| CliError::new(start_failed(&error.to_string())))?;
     announce(&broker).map_err(|error| CliError::new(format!("standard output: {error}")))?;
     loop {
         match stop.next().await {
@@ -71,7 +76,9 @@ pub async fn run(command: ServeCommand) -> Result<(), CliError> {
 
 fn start_failed(message: &str) -> String {
     if message.contains("Address already in use") {
-        return format!("{message}\n  another process listens there: choose another address, or stop it");
+        return format!(
+            "{message}\n  another process listens there: choose another address, or stop it"
+        );
     }
     message.to_owned()
 }
@@ -93,7 +100,10 @@ pub struct Signals {
 
 impl Signals {
     pub fn new() -> Result<Self, CliError> {
-        let listen = |kind| signal(kind).map_err(|error| CliError::new(format!("signals cannot be handled: {error}")));
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| CliError::new(format!("signals cannot be handled: {error}")))
+        };
         Ok(Self {
             interrupt: listen(SignalKind::interrupt())?,
             terminate: listen(SignalKind::terminate())?,
@@ -149,9 +159,19 @@ fn dev_config(command: &ServeCommand) -> Result<Config, CliError> {
         }
         admin = Some((Ipv4Addr::LOCALHOST, 9644).into());
     }
-    let open: Vec<_> = addresses.into_iter().filter_map(|(t, address)| Some((t, address?))).collect();
-    for address in open.iter().map(|(_, address)| address).chain(&admin).filter(|a| !a.ip().is_loopback()) {
-        eprintln!("warning: {address} is reachable from outside, and --dev asks nobody who they are");
+    let open: Vec<_> = addresses
+        .into_iter()
+        .filter_map(|(t, address)| Some((t, address?)))
+        .collect();
+    for address in open
+        .iter()
+        .map(|(_, address)| address)
+        .chain(&admin)
+        .filter(|a| !a.ip().is_loopback())
+    {
+        eprintln!(
+            "warning: {address} is reachable from outside, and --dev asks nobody who they are"
+        );
     }
     let mut config = Config::default();
     config.broker.data_dir = command.data.clone();
@@ -161,9 +181,18 @@ fn dev_config(command: &ServeCommand) -> Result<Config, CliError> {
 }
 
 /// Listeners without authentication, with certificates of a development authority kept under the data folder.
-pub fn dev_listeners(data: &Path, addresses: &[(Transport, SocketAddr)]) -> Result<Vec<ListenerConfig>, CliError> {
-    let needs_tls = addresses.iter().any(|(transport, _)| *transport != Transport::Tcp);
-    let tls = if needs_tls { Some(dev_tls(data)?) } else { None };
+pub fn dev_listeners(
+    data: &Path,
+    addresses: &[(Transport, SocketAddr)],
+) -> Result<Vec<ListenerConfig>, CliError> {
+    let needs_tls = addresses
+        .iter()
+        .any(|(transport, _)| *transport != Transport::Tcp);
+    let tls = if needs_tls {
+        Some(dev_tls(data)?)
+    } else {
+        None
+    };
     let listener = |(transport, bind): &(Transport, SocketAddr)| ListenerConfig {
         name: transport_name(*transport).to_owned(),
         transport: *transport,

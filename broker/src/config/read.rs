@@ -18,10 +18,13 @@ const PREFIX: &str = "TIDEGATE_";
 
 /// Variables with the prefix that the commands read for themselves.
 pub const COMMAND_VARIABLES: &[&str] = &[
-    "TIDEGATE_CONFIG",
-    "TIDEGATE_BOOTSTRAP",
     "TIDEGATE_ADMIN",
-    "TIDEGATE_TOKEN_FILE",
+    "TIDEGATE_ADMIN_TOKEN_FILE",
+    "TIDEGATE_BOOTSTRAP",
+    "TIDEGATE_CA",
+    "TIDEGATE_PASSWORD",
+    "TIDEGATE_PASSWORD_FILE",
+    "TIDEGATE_USER",
 ];
 
 /// The tables of the file that are no plain section.

@@ -1,22 +1,34 @@
 //! Consumer groups: the classic protocol as a pure state machine, and the driver that gives it time and a log.
+//!
+//! From a call inwards: `calls` checks and waits, `driver` holds the groups and carries out what they want, `group` decides,
+//! `offsets` keeps what was committed, `record` and `storage` put both into `__consumer_offsets`, `timers` brings deadlines.
+//! Wire structs, sockets and the wall clock are not known here.
 
+mod calls;
+mod driver;
 pub mod group;
+mod offsets;
 pub mod record;
+mod storage;
+mod timers;
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
-use crate::catalog::Catalog;
-use crate::config::GroupConfig;
-use crate::env::Clock;
-use crate::log::LogSet;
 use crate::types::{Offset, TimestampMs};
+
+pub use calls::MAX_GROUP_ID_BYTES;
 
 /// Routes calls to groups, runs their timers, and keeps offsets in `__consumer_offsets`.
 #[derive(Debug)]
-pub struct Coordinator {}
+pub struct Coordinator {
+    driver: Arc<driver::Driver>,
+}
 
 /// What the caller can do about it; the handler maps these to Kafka's codes one to one.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -68,8 +80,6 @@ pub struct JoinRequest {
     pub protocols: Vec<(String, Bytes)>,
     /// Version 4 and newer: a new dynamic member is told its id and joins again (KIP-394).
     pub require_known_member_id: bool,
-    /// Version 9 and newer: the answer has a word for `skip_assignment` (KIP-814).
-    pub supports_skip_assignment: bool,
     pub reason: Option<String>,
 }
 
@@ -153,84 +163,4 @@ pub struct MemberDescription {
     pub client_host: String,
     pub metadata: Bytes,
     pub assignment: Bytes,
-}
-
-impl Coordinator {
-    /// Creates the offsets topic when it is missing and loads every group from it. Blocking.
-    pub fn open(
-        config: GroupConfig,
-        catalog: Arc<Catalog>,
-        logs: Arc<LogSet>,
-        clock: Clock,
-    ) -> Result<Arc<Self>, String> {
-        let _ = (config, catalog, logs, clock);
-        todo!()
-    }
-
-    /// Runs timers (rebalances, sessions, offset expiry) until the future is dropped.
-    pub async fn run_timers(self: Arc<Self>) {
-        todo!()
-    }
-
-    pub async fn join(&self, request: JoinRequest) -> Result<JoinOutcome, GroupError> {
-        let _ = request;
-        todo!()
-    }
-    pub async fn sync(&self, request: SyncRequest) -> Result<SyncOutcome, GroupError> {
-        let _ = request;
-        todo!()
-    }
-    pub fn heartbeat(
-        &self,
-        group: &str,
-        member_id: &str,
-        instance_id: Option<&str>,
-        generation: i32,
-    ) -> Result<(), GroupError> {
-        let _ = (group, member_id, instance_id, generation);
-        todo!()
-    }
-    /// Each member (id, instance id) is answered by itself.
-    pub fn leave(
-        &self,
-        group: &str,
-        members: &[(String, Option<String>)],
-    ) -> Result<Vec<Result<(), GroupError>>, GroupError> {
-        let _ = (group, members);
-        todo!()
-    }
-    /// Resolves when the offsets are durable.
-    pub async fn commit_offsets(&self, request: CommitRequest) -> Result<(), GroupError> {
-        let _ = request;
-        todo!()
-    }
-    /// `partitions`: `None` asks for every offset of the group.
-    pub fn fetch_offsets(
-        &self,
-        group: &str,
-        partitions: Option<&[(String, i32)]>,
-    ) -> Result<Vec<(String, i32, Option<CommittedOffset>)>, GroupError> {
-        let _ = (group, partitions);
-        todo!()
-    }
-    pub fn describe(&self, group: &str) -> Option<GroupDescription> {
-        let _ = group;
-        todo!()
-    }
-    pub fn list(&self) -> Vec<GroupDescription> {
-        todo!()
-    }
-    pub async fn delete(&self, group: &str) -> Result<(), GroupError> {
-        let _ = group;
-        todo!()
-    }
-    /// Forgets the offsets of a deleted topic.
-    pub async fn topic_deleted(&self, topic: &str) {
-        let _ = topic;
-        todo!()
-    }
-    /// Every (group, topic, partition, committed offset), for the lag metric.
-    pub fn committed(&self) -> Vec<(String, String, i32, Offset)> {
-        todo!()
-    }
 }

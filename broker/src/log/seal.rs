@@ -14,6 +14,9 @@ use crate::types::{Offset, PartitionId, TimestampMs, TopicId};
 pub(super) const HEADER_BLOCK: u64 = 4096;
 /// Bytes of the block that mean something; within one disk sector, so that they are written whole or not at all.
 pub(super) const HEADER_BYTES: usize = 64;
+/// The rest of the block.
+pub(super) const HEADER_PADDING: [u8; HEADER_BLOCK as usize - HEADER_BYTES] =
+    [0; HEADER_BLOCK as usize - HEADER_BYTES];
 pub(super) const FORMAT_VERSION: u32 = 1;
 
 const MAGIC: [u8; 8] = *b"TGSEGMNT";

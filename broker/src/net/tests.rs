@@ -548,3 +548,33 @@ async fn many_clients_at_once_each_get_their_own_answers() {
     join_all(clients).await;
     assert_eq!(*answered.lock(), 300);
 }
+
+#[tokio::test]
+async fn a_quic_peer_may_send_far_ahead_only_once_it_has_authenticated() {
+    for (authenticated, sent_whole) in [(true, true), (false, false)] {
+        let service = TestService::starting(|_| Box::pin(std::future::pending()));
+        service
+            .authenticated
+            .store(authenticated, std::sync::atomic::Ordering::Relaxed);
+        let broker = Broker::start(service, NetConfig::default(), ClientAuth::None, |_| {}).await;
+        let quic = broker.quic(None).await;
+        let (mut write, _read) = quic.connection.open_bi().await.unwrap();
+        // The first frame's start never ends, so nothing behind it is read.
+        write.write_all(&testing::frame(b"12345678")).await.unwrap();
+        let ahead = vec![0; 2 << 20];
+        let (mut sent, limit) = (0, if sent_whole { SOON } else { SOON / 40 });
+        let sending = async {
+            while sent < ahead.len() {
+                sent += write.write(&ahead[sent..]).await.unwrap();
+            }
+            write.finish().unwrap();
+            // Acknowledged, so that it is the broker's window which took it and not the client's own buffer.
+            let _ = write.stopped().await;
+        };
+        assert_eq!(
+            timeout(limit, sending).await.is_ok(),
+            sent_whole,
+            "{authenticated}"
+        );
+    }
+}

@@ -159,7 +159,8 @@ fn failure(error: &wasmtime::Error, state: &GuestState, limits: Limits) -> Failu
         return FailureKind::Memory(state.memory.limit as u64);
     }
     if let Some(trap) = trap {
-        return FailureKind::Trap(trap.to_string());
+        let text = trap.to_string();
+        return FailureKind::Trap(text.trim_start_matches("wasm trap: ").to_owned());
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return FailureKind::Unavailable("too many plugin instances run at once".into());

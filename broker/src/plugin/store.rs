@@ -138,7 +138,7 @@ mod tests {
         artifacts.put(&digest, b"component").unwrap();
         assert_eq!(artifacts.get(&digest).unwrap(), b"component");
 
-        fs::write(artifacts.path(&digest), b"component").unwrap();
+        fs::write(artifacts.path(&digest), b"cOmponent").unwrap();
         assert!(artifacts.get(&digest).unwrap_err().contains("damaged"));
         artifacts.put(&digest, b"component").unwrap();
         assert_eq!(artifacts.get(&digest).unwrap(), b"component");

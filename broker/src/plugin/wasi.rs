@@ -2,9 +2,7 @@
 //! clocks that stand still, randomness that is none. Standard output and error become the plugin's log. Everything else (files,
 //! terminals, polling) may be imported and traps when it is called.
 
-use wasmtime::component::{
-    ComponentType, Lift, Linker, LinkerInstance, Lower, Resource, ResourceType,
-};
+use wasmtime::component::{ComponentType, Lift, Linker, LinkerInstance, Lower, Resource};
 use wasmtime::{StoreContextMut, bail};
 
 use super::bindings::LogLevel;
@@ -27,16 +25,18 @@ const SEED: u64 = 0x5eed_5eed_5eed_5eed;
 
 const STDOUT: u32 = 1;
 const STDERR: u32 = 2;
+const POLLABLE: u32 = 3;
 
-enum OutputStream {}
-enum IoError {}
+/// Every resource of the shim, whatever interface names it: a number without anything behind it. Those that the linker makes up
+/// for interfaces that are not answered here are of this type too, so that they agree wherever one interface uses another's.
+type Handle = Resource<()>;
 
 #[derive(ComponentType, Lower, Lift)]
 #[component(variant)]
 enum StreamError {
     #[component(name = "last-operation-failed")]
     #[allow(dead_code, reason = "a case of the interface; printing never fails")]
-    LastOperationFailed(Resource<IoError>),
+    LastOperationFailed(Handle),
     #[component(name = "closed")]
     #[allow(dead_code, reason = "a case of the interface; printing never fails")]
     Closed,
@@ -50,7 +50,6 @@ struct Datetime {
 }
 
 type Context<'a> = StoreContextMut<'a, GuestState>;
-type Stream = Resource<OutputStream>;
 type StreamResult<T> = wasmtime::Result<(Result<T, StreamError>,)>;
 type Instance<'a> = LinkerInstance<'a, GuestState>;
 
@@ -74,7 +73,7 @@ pub fn link(linker: &mut Linker<GuestState>, import: &str) -> wasmtime::Result<(
         Some("wasi:cli/exit") => exit(instance),
         Some("wasi:cli/stdout") => standard(instance, "get-stdout", STDOUT),
         Some("wasi:cli/stderr") => standard(instance, "get-stderr", STDERR),
-        Some("wasi:io/error") => resource::<IoError>(instance, "error"),
+        Some("wasi:io/poll") => poll(instance),
         Some("wasi:io/streams") => streams(instance),
         Some("wasi:clocks/wall-clock") => wall_clock(instance),
         Some("wasi:clocks/monotonic-clock") => monotonic_clock(instance),
@@ -115,25 +114,23 @@ fn exit(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
 
 fn standard(instance: &mut Instance<'_>, function: &str, stream: u32) -> wasmtime::Result<()> {
     instance.func_wrap(function, move |_: Context<'_>, (): ()| {
-        Ok((Stream::new_own(stream),))
+        Ok((Handle::new_own(stream),))
     })
 }
 
-fn resource<R: 'static>(instance: &mut Instance<'_>, name: &str) -> wasmtime::Result<()> {
-    // A handle is a number without anything behind it, so nothing is to be freed.
-    instance.resource(name, ResourceType::host::<R>(), |_, _| Ok(()))
-}
-
 fn streams(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
-    resource::<OutputStream>(instance, "output-stream")?;
     instance.func_wrap(
         "[method]output-stream.check-write",
-        |_: Context<'_>, _: (Stream,)| -> StreamResult<u64> { Ok((Ok(STREAM_ROOM),)) },
+        |_: Context<'_>, _: (Handle,)| -> StreamResult<u64> { Ok((Ok(STREAM_ROOM),)) },
+    )?;
+    instance.func_wrap(
+        "[method]output-stream.subscribe",
+        |_: Context<'_>, _: (Handle,)| Ok((Handle::new_own(POLLABLE),)),
     )?;
     for write in ["write", "blocking-write-and-flush"] {
         instance.func_wrap(
             &format!("[method]output-stream.{write}"),
-            |mut context: Context<'_>, (stream, bytes): (Stream, Vec<u8>)| -> StreamResult<()> {
+            |mut context: Context<'_>, (stream, bytes): (Handle, Vec<u8>)| -> StreamResult<()> {
                 let level = if stream.rep() == STDERR {
                     LogLevel::Warn
                 } else {
@@ -147,10 +144,20 @@ fn streams(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
     for flush in ["flush", "blocking-flush"] {
         instance.func_wrap(
             &format!("[method]output-stream.{flush}"),
-            |_: Context<'_>, _: (Stream,)| -> StreamResult<()> { Ok((Ok(()),)) },
+            |_: Context<'_>, _: (Handle,)| -> StreamResult<()> { Ok((Ok(()),)) },
         )?;
     }
     Ok(())
+}
+
+/// Writing is always possible, so that nothing is ever waited for.
+fn poll(instance: &mut Instance<'_>) -> wasmtime::Result<()> {
+    instance.func_wrap("[method]pollable.block", |_: Context<'_>, _: (Handle,)| {
+        Ok(())
+    })?;
+    instance.func_wrap("[method]pollable.ready", |_: Context<'_>, _: (Handle,)| {
+        Ok((true,))
+    })
 }
 
 fn wall_clock(instance: &mut Instance<'_>) -> wasmtime::Result<()> {

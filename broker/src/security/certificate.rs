@@ -195,11 +195,14 @@ fn parse_replacement(text: &str, groups: usize) -> Result<Vec<Piece>, String> {
 }
 
 fn expand(replacement: &[Piece], captures: &Captures<'_>) -> String {
-    let text = |piece| match piece {
-        &Piece::Text(ref text) => text.as_str(),
-        &Piece::Group(group) => captures.get(group).map_or("", |group| group.as_str()),
-    };
-    replacement.iter().map(text).collect()
+    let mut name = String::new();
+    for piece in replacement {
+        name.push_str(match piece {
+            Piece::Text(text) => text,
+            Piece::Group(group) => captures.get(*group).map_or("", |group| group.as_str()),
+        });
+    }
+    name
 }
 
 /// RFC 2253 §2.1: the last relative name first, apart by commas; the parts of one relative name apart by plus signs.

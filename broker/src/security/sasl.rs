@@ -56,7 +56,7 @@ pub struct SaslExchange {
 
 enum Stage {
     Plain,
-    Scram(Scram),
+    Scram(Box<Scram>),
     Over,
 }
 
@@ -112,10 +112,10 @@ impl SaslExchange {
             stage: match mechanism {
                 SaslMechanism::Plain => Stage::Plain,
                 SaslMechanism::ScramSha256 => {
-                    Stage::Scram(Scram::new(Digest::Sha256, server_nonce))
+                    Stage::Scram(Box::new(Scram::new(Digest::Sha256, server_nonce)))
                 }
                 SaslMechanism::ScramSha512 => {
-                    Stage::Scram(Scram::new(Digest::Sha512, server_nonce))
+                    Stage::Scram(Box::new(Scram::new(Digest::Sha512, server_nonce)))
                 }
             },
         }

@@ -22,13 +22,17 @@ pub async fn build(root: &Path) -> Result<Guests, CliError> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let packages = ["partition-by-field", "mask-fields", "role-authorizer"];
     let mut command = Command::new(cargo);
-    command.current_dir(root).args(["build", "--release", "--quiet", "--target", TARGET]);
+    command
+        .current_dir(root)
+        .args(["build", "--release", "--quiet", "--target", TARGET]);
     packages.iter().for_each(|package| {
         command.args(["--package", package]);
     });
     if let Err(first) = run(&mut command).await {
         add_target(root).await?;
-        run(&mut command).await.map_err(|_| CliError::new(format!("the plugins could not be built:\n{first}")))?;
+        run(&mut command)
+            .await
+            .map_err(|_| CliError::new(format!("the plugins could not be built:\n{first}")))?;
     }
     let folder = target_folder(root).join(TARGET).join("release");
     let component = |package: &str| folder.join(format!("{}.wasm", package.replace('-', "_")));
@@ -52,7 +56,16 @@ async fn add_target(root: &Path) -> Result<(), CliError> {
 }
 
 async fn run(command: &mut Command) -> Result<(), String> {
-    let output = command.stdin(Stdio::null()).kill_on_drop(true).output().await;
-    let output = output.map_err(|error| format!("{:?}: {error}", command.as_std().get_program()))?;
-    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+    let output = command
+        .stdin(Stdio::null())
+        .kill_on_drop(true)
+        .output()
+        .await;
+    let output =
+        output.map_err(|error| format!("{:?}: {error}", command.as_std().get_program()))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).into_owned())
+    }
 }

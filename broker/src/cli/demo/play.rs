@@ -5,7 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use tidegate_client::{Client, ClientBuilder, ConsumerRecord, Error, NewTopic, OffsetReset, Record, SaslOptions, StartAt, TlsOptions};
+use tidegate_client::{
+    Client, ClientBuilder, ConsumerRecord, Error, NewTopic, OffsetReset, Record, SaslOptions,
+    StartAt, TlsOptions,
+};
 
 use super::{INTRUDER, PARTITIONS, PLAYER, PLAYGROUND, Progress, Stage, TOPIC};
 use crate::cli::CliError;
@@ -46,7 +49,10 @@ pub struct Outcome {
 
 impl Outcome {
     pub fn read(&self) -> usize {
-        self.partitions.iter().map(|partition| partition.records).sum()
+        self.partitions
+            .iter()
+            .map(|partition| partition.records)
+            .sum()
     }
 
     pub fn dropped(&self) -> usize {
@@ -55,23 +61,40 @@ impl Outcome {
 }
 
 pub fn load(file: &Path) -> Result<Vec<Strike>, CliError> {
-    let text = std::fs::read_to_string(file).map_err(|error| CliError::new(format!("{}: {error}", file.display())))?;
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| CliError::new(format!("{}: {error}", file.display())))?;
     let parse = |(number, line): (usize, &str)| {
-        let value: Value = serde_json::from_str(line)
-            .map_err(|error| CliError::new(format!("{}:{}: {error}", file.display(), number + 1)))?;
-        let airport = value.get("airport").and_then(Value::as_str).unwrap_or_default().to_owned();
-        Ok(Strike { json: line.to_owned(), airport })
+        let value: Value = serde_json::from_str(line).map_err(|error| {
+            CliError::new(format!("{}:{}: {error}", file.display(), number + 1))
+        })?;
+        let airport = value
+            .get("airport")
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+            .to_owned();
+        Ok(Strike {
+            json: line.to_owned(),
+            airport,
+        })
     };
     text.lines().enumerate().map(parse).collect()
 }
 
-pub async fn play(stage: &Stage, strikes: &[Strike], progress: &Progress) -> Result<Outcome, CliError> {
+pub async fn play(
+    stage: &Stage,
+    strikes: &[Strike],
+    progress: &Progress,
+) -> Result<Outcome, CliError> {
     let client = connect(stage, PLAYER).await?;
-    create_topics(&client).await.map_err(failed("the topics could not be created"))?;
+    create_topics(&client)
+        .await
+        .map_err(failed("the topics could not be created"))?;
     progress.done("topics created with the partitioner and the transform bound to one of them");
 
     let begun = Instant::now();
-    produce(&client, strikes, progress).await.map_err(failed("the records could not be sent"))?;
+    produce(&client, strikes, progress)
+        .await
+        .map_err(failed("the records could not be sent"))?;
     let producing = begun.elapsed();
     progress.done(&format!("{} records sent over QUIC", strikes.len()));
 
@@ -86,20 +109,27 @@ pub async fn play(stage: &Stage, strikes: &[Strike], progress: &Progress) -> Res
         .values()
         .sum();
     let begun = Instant::now();
-    let (records, readers) = read_back(stage, usize::try_from(total).unwrap_or(0), progress).await?;
+    let (records, readers) =
+        read_back(stage, usize::try_from(total).unwrap_or(0), progress).await?;
     let consuming = begun.elapsed();
     progress.done("a group of two read everything back");
-    summarize(strikes, &records, Outcome {
-        sent: strikes.len(),
-        producing,
-        consuming,
-        partitions: (0..PARTITIONS).map(|_| PartitionOutcome::default()).collect(),
-        readers,
-        masked: 0,
-        sample_sent: String::new(),
-        sample_stored: String::new(),
-        refusal,
-    })
+    summarize(
+        strikes,
+        &records,
+        Outcome {
+            sent: strikes.len(),
+            producing,
+            consuming,
+            partitions: (0..PARTITIONS)
+                .map(|_| PartitionOutcome::default())
+                .collect(),
+            readers,
+            masked: 0,
+            sample_sent: String::new(),
+            sample_stored: String::new(),
+            refusal,
+        },
+    )
 }
 
 fn failed(what: &'static str) -> impl FnOnce(Error) -> CliError {
@@ -109,14 +139,19 @@ fn failed(what: &'static str) -> impl FnOnce(Error) -> CliError {
 /// A client over QUIC under this name.
 async fn connect(stage: &Stage, user: &str) -> Result<Client, CliError> {
     let addresses = stage.broker.addresses();
-    let quic = addresses.iter().find(|(_, transport, _)| *transport == Transport::Quic);
+    let quic = addresses
+        .iter()
+        .find(|(_, transport, _)| *transport == Transport::Quic);
     let (_, _, address) = quic.ok_or_else(|| CliError::new("the broker has no QUIC listener"))?;
     let builder: ClientBuilder = Client::builder()
         .bootstrap(format!("quic://{address}"))
         .tls(TlsOptions::new().ca_file(&stage.certificate_authority))
         .sasl(SaslOptions::scram_sha256(user, stage.password.clone()))
         .client_id(format!("demo-{user}"));
-    builder.connect().await.map_err(failed("the QUIC listener does not answer"))
+    builder
+        .connect()
+        .await
+        .map_err(failed("the QUIC listener does not answer"))
 }
 
 async fn create_topics(client: &Client) -> Result<(), Error> {
@@ -141,12 +176,14 @@ async fn produce(client: &Client, strikes: &[Strike], progress: &Progress) -> Re
     let mut deliveries = Vec::with_capacity(strikes.len());
     for strike in strikes {
         // The key is what the client would place by; the partitioner knows better.
-        let record = Record::to(TOPIC).key(strike.airport.clone()).value(strike.json.clone());
+        let record = Record::to(TOPIC)
+            .key(strike.airport.clone())
+            .value(strike.json.clone());
         deliveries.push(producer.enqueue(record).await?);
     }
     producer.flush().await?;
     for delivery in deliveries {
-        delivery.await?;
+        delivery.wait().await?;
         bar.inc(1);
     }
     producer.close().await
@@ -155,10 +192,19 @@ async fn produce(client: &Client, strikes: &[Strike], progress: &Progress) -> Re
 /// The intruder has a password, so authentication succeeds; the authorizer's roles do not know the name.
 async fn be_refused(stage: &Stage) -> Result<String, CliError> {
     let client = connect(stage, INTRUDER).await?;
-    let producer = client.producer().idempotent(false).build().map_err(failed("the intruder's producer"))?;
-    match producer.send(Record::to(TOPIC).partition(0).value("let me in")).await {
+    let producer = client
+        .producer()
+        .idempotent(false)
+        .build()
+        .map_err(failed("the intruder's producer"))?;
+    match producer
+        .send(Record::to(TOPIC).partition(0).value("let me in"))
+        .await
+    {
         Err(error) => Ok(error.to_string()),
-        Ok(_) => Err(CliError::new("the intruder's record was accepted: the authorizer did not do its work")),
+        Ok(_) => Err(CliError::new(
+            "the intruder's record was accepted: the authorizer did not do its work",
+        )),
     }
 }
 
@@ -171,8 +217,16 @@ async fn read_back(
     let mut consumers = Vec::new();
     for _ in 0..2 {
         let client = connect(stage, PLAYER).await?;
-        let builder = client.consumer().group("strike-readers").topics([TOPIC]).offset_reset(OffsetReset::Earliest);
-        consumers.push(builder.build().map_err(failed("a reader could not be made"))?);
+        let builder = client
+            .consumer()
+            .group("strike-readers")
+            .topics([TOPIC])
+            .offset_reset(OffsetReset::Earliest);
+        consumers.push(
+            builder
+                .build()
+                .map_err(failed("a reader could not be made"))?,
+        );
     }
     let [Some(mut second), Some(mut first)] = [consumers.pop(), consumers.pop()] else {
         return Err(CliError::new("two readers were to be made"));
@@ -182,7 +236,10 @@ async fn read_back(
     let mut last = Instant::now();
     while seen.len() < total {
         if last.elapsed() > READ_TIMEOUT {
-            return Err(CliError::new(format!("{} of {total} records came back, then nothing for half a minute", seen.len())));
+            return Err(CliError::new(format!(
+                "{} of {total} records came back, then nothing for half a minute",
+                seen.len()
+            )));
         }
         let wait = Duration::from_millis(500);
         let (reader, records) = tokio::select! {
@@ -197,31 +254,61 @@ async fn read_back(
         bar.set_position(seen.len() as u64);
     }
     for consumer in [first, second] {
-        consumer.close().await.map_err(failed("a reader could not leave"))?;
+        consumer
+            .close()
+            .await
+            .map_err(failed("a reader could not leave"))?;
     }
     let [one, other] = readers;
-    Ok((seen.into_values().collect(), [one.into_iter().collect(), other.into_iter().collect()]))
+    Ok((
+        seen.into_values().collect(),
+        [one.into_iter().collect(), other.into_iter().collect()],
+    ))
 }
 
 /// Looks at what came back, and fails when it is not what the plugins promise.
-fn summarize(strikes: &[Strike], records: &[ConsumerRecord], mut outcome: Outcome) -> Result<Outcome, CliError> {
+fn summarize(
+    strikes: &[Strike],
+    records: &[ConsumerRecord],
+    mut outcome: Outcome,
+) -> Result<Outcome, CliError> {
     for record in records {
         let value: Value = serde_json::from_slice(record.value.as_deref().unwrap_or_default())
-            .map_err(|error| CliError::new(format!("partition {} offset {}: {error}", record.partition, record.offset)))?;
+            .map_err(|error| {
+                CliError::new(format!(
+                    "partition {} offset {}: {error}",
+                    record.partition, record.offset
+                ))
+            })?;
         let text = |field: &str| value.get(field).and_then(Value::as_str).unwrap_or_default();
-        let partition = usize::try_from(record.partition).ok().and_then(|index| outcome.partitions.get_mut(index));
-        let partition = partition.ok_or_else(|| CliError::new(format!("partition {} is not there", record.partition)))?;
+        let partition = usize::try_from(record.partition)
+            .ok()
+            .and_then(|index| outcome.partitions.get_mut(index));
+        let partition = partition
+            .ok_or_else(|| CliError::new(format!("partition {} is not there", record.partition)))?;
         partition.records += 1;
         partition.states.insert(text("state").to_owned());
-        let masked = [text("operator"), text("cost_total")].iter().filter(|value| **value == MASK).count();
+        let masked = [text("operator"), text("cost_total")]
+            .iter()
+            .filter(|value| **value == MASK)
+            .count();
         if masked != 2 {
-            return Err(CliError::new(format!("a record came back unmasked: {value}")));
+            return Err(CliError::new(format!(
+                "a record came back unmasked: {value}"
+            )));
         }
         outcome.masked += masked;
     }
     if let Some(record) = records.first() {
-        outcome.sample_stored = String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned();
-        let id = outcome.sample_stored.split(',').next().unwrap_or_default().to_owned() + ",";
+        outcome.sample_stored =
+            String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned();
+        let id = outcome
+            .sample_stored
+            .split(',')
+            .next()
+            .unwrap_or_default()
+            .to_owned()
+            + ",";
         let sent = strikes.iter().find(|strike| strike.json.starts_with(&id));
         outcome.sample_sent = sent.map(|strike| strike.json.clone()).unwrap_or_default();
     }

@@ -1,6 +1,6 @@
 //! Joining: who is admitted, as whom, and whether the group must rebalance for it.
 
-use super::member::{Member, protocol_bytes};
+use super::member::{Member, size_bytes};
 use super::{Effect, Group, MAX_GROUP_BYTES, NEW_MEMBER_JOIN_TIMEOUT, Now, State, Ticket, Waiter};
 use crate::coordinator::{GroupError, JoinOutcome, JoinRequest};
 
@@ -48,9 +48,9 @@ impl Group {
             self.remove_member(&request.member_id);
             return Err(GroupError::GroupMaxSize);
         }
-        let all: usize = self.members.values().map(Member::protocol_bytes).sum();
-        let own = member.map_or(0, Member::protocol_bytes);
-        if all - own + protocol_bytes(&request.protocols) > MAX_GROUP_BYTES {
+        let all: usize = self.members.values().map(Member::size_bytes).sum();
+        let own = member.map_or(0, Member::size_bytes);
+        if all - own + size_bytes(request) > MAX_GROUP_BYTES {
             return Err(GroupError::GroupMaxSize);
         }
         self.check_protocols(request)
@@ -181,7 +181,6 @@ impl Group {
         if let Some(instance) = &member.instance_id {
             self.static_members.insert(instance.clone(), new_id.clone());
         }
-        let old_leader = self.leader.clone().unwrap_or_default();
         if self.is_leader(&old_id) {
             self.leader = Some(new_id.clone());
         }
@@ -193,36 +192,14 @@ impl Group {
             self.rebalance_if_settled(now);
             return;
         }
-        let outcome = self.replacement_outcome(request, &new_id, old_leader);
-        let ticket = Ticket::Replacement {
-            waiter,
-            outcome: Box::new(outcome),
-        };
+        // Assignments that a leader made now would not reach a group that is stable (KIP-814).
+        let outcome = Box::new(JoinOutcome {
+            skip_assignment: self.is_leader(&new_id),
+            ..self.outcome(&new_id)
+        });
+        let ticket = Ticket::Replacement { waiter, outcome };
         let record = self.record(now, None);
         self.effects.push(Effect::Store(record, Some(ticket)));
-    }
-
-    /// The present generation, without an assignment to make: a new one would not reach a group that is stable. A leader
-    /// is told to skip it (KIP-814), or, when its version of the protocol has no word for that, is told of a leader that
-    /// it cannot take for itself.
-    fn replacement_outcome(
-        &self,
-        request: &JoinRequest,
-        new_id: &str,
-        old_leader: String,
-    ) -> JoinOutcome {
-        let outcome = self.outcome(new_id);
-        if request.supports_skip_assignment {
-            return JoinOutcome {
-                skip_assignment: self.is_leader(new_id),
-                ..outcome
-            };
-        }
-        JoinOutcome {
-            leader: old_leader,
-            members: Vec::new(),
-            ..outcome
-        }
     }
 
     /// The present generation as this member is told of it.

@@ -17,6 +17,8 @@ pub(super) struct Member {
     pub rebalance_timeout: Duration,
     /// In the member's order of preference.
     pub protocols: Vec<(String, Bytes)>,
+    /// Of what the member told last.
+    size_bytes: usize,
     pub assignment: Bytes,
     /// Has not been in a generation yet.
     pub is_new: bool,
@@ -37,6 +39,7 @@ impl Member {
             session_timeout: request.session_timeout,
             rebalance_timeout: request.rebalance_timeout,
             protocols: request.protocols.clone(),
+            size_bytes: size_bytes(request),
             assignment: Bytes::new(),
             is_new: true,
             has_synced: false,
@@ -54,6 +57,7 @@ impl Member {
             client_host: stored.client_host,
             session_timeout: stored.session_timeout,
             rebalance_timeout: stored.rebalance_timeout,
+            size_bytes: protocol.len() + stored.subscription.len(),
             protocols: vec![(protocol.to_owned(), stored.subscription)],
             assignment: stored.assignment,
             is_new: false,
@@ -71,6 +75,7 @@ impl Member {
         self.session_timeout = request.session_timeout;
         self.rebalance_timeout = request.rebalance_timeout;
         self.protocols.clone_from(&request.protocols);
+        self.size_bytes = size_bytes(request);
     }
 
     pub fn is_static(&self) -> bool {
@@ -94,8 +99,8 @@ impl Member {
             .unwrap_or_default()
     }
 
-    pub fn protocol_bytes(&self) -> usize {
-        protocol_bytes(&self.protocols)
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes
     }
 
     /// When the member's silence ends its membership. `None` while the broker owes it an answer: it cannot be expected to
@@ -106,9 +111,13 @@ impl Member {
     }
 }
 
-pub(super) fn protocol_bytes(protocols: &[(String, Bytes)]) -> usize {
-    protocols
+/// The bytes that a member brings along and that its group keeps.
+pub(super) fn size_bytes(request: &JoinRequest) -> usize {
+    let protocols: usize = request
+        .protocols
         .iter()
         .map(|(name, metadata)| name.len() + metadata.len())
-        .sum()
+        .sum();
+    let instance = request.instance_id.as_ref().map_or(0, String::len);
+    protocols + instance + request.client_id.len() + request.client_host.len()
 }

@@ -74,8 +74,8 @@ pub struct Limits {
     pub max_members: usize,
 }
 
-/// The bytes of all members' protocols together, and of a generation's assignments: with both at their bound the record
-/// still fits into one batch of the offsets topic.
+/// The bytes of what all members told together, and of a generation's assignments: with both at their bound the record
+/// still fits into one batch of the offsets topic. A group above it is full.
 pub const MAX_GROUP_BYTES: usize = 8 << 20;
 
 /// A member that has never been in a generation has no id to send heartbeats with; it is given up after this long, so that

@@ -92,7 +92,6 @@ impl Check {
             instance_id: client.instance.clone(),
             protocols: protocols(&names),
             require_known_member_id: self.random.below(2) == 0,
-            supports_skip_assignment: self.random.below(2) == 0,
             ..joining()
         }
     }

@@ -76,10 +76,7 @@ impl Group {
             .map(|(id, assignment)| id.len() + assignment.len())
             .sum();
         if size > MAX_GROUP_BYTES {
-            let message = format!(
-                "the leader's assignments take {size} bytes; at most {MAX_GROUP_BYTES} can be stored"
-            );
-            self.fail_assignment(now, &GroupError::Storage(message));
+            self.fail_assignment(now, &GroupError::GroupMaxSize);
             return;
         }
         let assignments: HashMap<String, Bytes> = assignments

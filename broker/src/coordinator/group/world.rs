@@ -28,7 +28,6 @@ pub(super) fn joining() -> JoinRequest {
         protocol_type: "consumer".into(),
         protocols: protocols(&["range"]),
         require_known_member_id: false,
-        supports_skip_assignment: true,
         reason: None,
     }
 }

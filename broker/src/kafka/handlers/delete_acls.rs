@@ -55,12 +55,12 @@ async fn remove(context: &Context, filter: DeleteAclsFilter) -> Result<Removed, 
     filter
         .check()
         .map_err(|wrong| refusal(ResponseError::InvalidRequest, wrong))?;
-    let on_disk = context.clone();
+    let own = context.clone();
     let removed = tokio::task::spawn_blocking(move || {
         let meant = |acl: &Acl| {
-            acl_codes::name_out(&on_disk, acl).is_some_and(|name| filter.matches(acl, &name))
+            acl_codes::name_out(&own, acl).is_some_and(|name| filter.matches(acl, &name))
         };
-        on_disk.services.catalog.remove_acls(&meant)
+        own.services.catalog.remove_acls(&meant)
     });
     let removed = match removed.await {
         Ok(outcome) => outcome.map_err(|error| refusal(catalog_code(&error), error.to_string()))?,

@@ -47,6 +47,8 @@ pub async fn handle(
         SaslStep::Done { principal, message } => {
             context.services.metrics.authentication(mechanism, true);
             context.session.principal.store(Some(principal).into());
+            // A handshake that came during this step has begun an exchange that nobody may finish.
+            *context.session.sasl.lock() = None;
             stepped(message)
         }
         SaslStep::Failed(reason) => {

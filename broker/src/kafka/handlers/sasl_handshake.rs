@@ -3,8 +3,8 @@
 //! Needs no permission: it comes before authentication. Answers with the mechanisms of the session's listener.
 //! UNSUPPORTED_SASL_MECHANISM: the mechanism is not among them. ILLEGAL_SASL_STATE: the listener speaks no SASL, or the
 //! session has authenticated by SASL already. A session with a client certificate may still become a SASL user.
-//! Left out: version 0, whose tokens go over the wire outside the protocol's frames; re-authentication (KIP-368), which no
-//! client starts, because sessions are given no lifetime.
+//! Left out: version 0, whose tokens go over the wire outside the protocol's frames (ApiVersions names it all the same, for
+//! librdkafka's sake); re-authentication (KIP-368), which no client starts, because sessions are given no lifetime.
 
 use std::ops::RangeInclusive;
 
@@ -26,7 +26,9 @@ pub async fn handle(context: &Context, request: SaslHandshakeRequest) -> SaslHan
     let code = code_of(&chosen);
     let exchange = chosen.ok().map(|mechanism| {
         let catalog = context.services.catalog.clone();
-        SaslExchange::new(mechanism, catalog)
+        // An unknown user is answered as a new one would be, or the difference would tell which names exist.
+        let iterations = context.services.config.security.scram_iterations;
+        SaslExchange::new(mechanism, catalog).with_decoy_iterations(iterations)
     });
     // A handshake that fails ends the exchange before it, too.
     *session.sasl.lock() = exchange;

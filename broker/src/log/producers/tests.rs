@@ -1,1 +1,245 @@
+use super::*;
+use crate::log::batch::BatchHeader;
 
+const LIMITS: Limits = Limits {
+    max_producers: 100,
+    expiry_ms: 1000,
+};
+
+fn header(producer_id: i64, epoch: i16, sequence: i32, count: i32) -> BatchHeader {
+    BatchHeader {
+        base_offset: 0,
+        size: 100,
+        leader_epoch: 0,
+        crc: 0,
+        attributes: 0,
+        last_offset_delta: count - 1,
+        base_timestamp: 0,
+        max_timestamp: 0,
+        producer_id,
+        producer_epoch: epoch,
+        base_sequence: sequence,
+        record_count: count,
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Verdict {
+    Next,
+    Duplicate(Offset),
+    Older,
+    OutOfOrder(i32),
+    Fenced(i16),
+}
+
+/// Feeds batches `(epoch, sequence, count)` of one producer; each must get its verdict, and is recorded when next.
+fn check(what: &str, steps: &[(i16, i32, i32, Verdict)]) {
+    let mut producers = Producers::default();
+    let mut next_offset = 0;
+    for (step, (epoch, sequence, count, expected)) in steps.iter().enumerate() {
+        let header = header(7, *epoch, *sequence, *count);
+        let verdict = match producers.check(&header, 0) {
+            Ok(None) => Verdict::Next,
+            Ok(Some(first)) => Verdict::Duplicate(first.base_offset),
+            Err(AppendError::DuplicateSequence { .. }) => Verdict::Older,
+            Err(AppendError::OutOfOrderSequence { expected, .. }) => Verdict::OutOfOrder(expected),
+            Err(AppendError::FencedEpoch { current, .. }) => Verdict::Fenced(current),
+            Err(error) => panic!("{what}, step {step}: {error}"),
+        };
+        assert_eq!(verdict, *expected, "{what}, step {step}");
+        if verdict == Verdict::Next {
+            let answer = Appended {
+                base_offset: next_offset,
+                last_offset: next_offset + i64::from(*count) - 1,
+                log_append_time: None,
+                log_start_offset: 0,
+                duplicate: false,
+            };
+            producers.record(&header, &answer, 0, &LIMITS);
+            next_offset += i64::from(*count);
+        }
+    }
+}
+
+#[test]
+fn sequences_are_judged_as_kafka_does() {
+    use Verdict::{Duplicate, Fenced, Next, Older, OutOfOrder};
+    check(
+        "in order",
+        &[(0, 0, 3, Next), (0, 3, 1, Next), (0, 4, 9, Next)],
+    );
+    check(
+        "a gap",
+        &[(0, 0, 3, Next), (0, 4, 1, OutOfOrder(3)), (0, 3, 1, Next)],
+    );
+    check(
+        "again",
+        &[
+            (0, 0, 3, Next),
+            (0, 3, 2, Next),
+            (0, 0, 3, Duplicate(0)),
+            (0, 3, 2, Duplicate(3)),
+        ],
+    );
+    let mut six: Vec<_> = (0..6).map(|n| (0, n * 2, 2, Next)).collect();
+    six.extend([(0, 2, 2, Duplicate(2)), (0, 0, 2, Older), (0, 12, 1, Next)]);
+    check("the sixth last is too old to be answered", &six);
+    check(
+        "other boundaries than at first",
+        &[
+            (0, 0, 4, Next),
+            (0, 4, 4, Next),
+            (0, 2, 4, OutOfOrder(8)),
+            (0, 4, 2, OutOfOrder(8)),
+        ],
+    );
+    check(
+        "an unknown producer begins anywhere",
+        &[(0, 500, 2, Next), (0, 502, 1, Next)],
+    );
+    check(
+        "what an unknown producer sent before is not known to have come",
+        &[
+            (0, 500, 2, Next),
+            (0, 498, 2, OutOfOrder(502)),
+            (0, 0, 1, OutOfOrder(502)),
+        ],
+    );
+    check(
+        "an unknown producer with any epoch",
+        &[(9, 3, 1, Next), (8, 4, 1, Fenced(9))],
+    );
+    check(
+        "a new epoch begins at 0",
+        &[
+            (0, 0, 5, Next),
+            (1, 5, 1, OutOfOrder(0)),
+            (1, 0, 1, Next),
+            (1, 1, 1, Next),
+        ],
+    );
+    check(
+        "an old epoch is fenced, even for a duplicate",
+        &[
+            (0, 0, 5, Next),
+            (1, 0, 1, Next),
+            (0, 0, 5, Fenced(1)),
+            (0, 5, 1, Fenced(1)),
+        ],
+    );
+    check(
+        "sequences go round",
+        &[
+            (0, i32::MAX - 1, 2, Next),
+            (0, 0, 3, Next),
+            (0, i32::MAX - 1, 2, Duplicate(0)),
+            (0, 3, 1, Next),
+            (0, 5, 1, OutOfOrder(4)),
+        ],
+    );
+    check(
+        "a batch goes over the round",
+        &[
+            (0, i32::MAX, 3, Next),
+            (0, 2, 1, Next),
+            (0, i32::MAX, 3, Duplicate(0)),
+        ],
+    );
+    let mut round: Vec<_> = vec![(0, i32::MAX - 2, 2, Next), (0, i32::MAX, 1, Next)];
+    round.extend((0..5).map(|n| (0, n, 1, Next)));
+    round.extend([
+        (0, i32::MAX - 2, 2, Older),
+        (0, i32::MAX, 1, Older),
+        (0, 0, 1, Duplicate(3)),
+    ]);
+    check("older ones beyond the round", &round);
+}
+
+#[test]
+fn producers_are_apart_and_batches_without_one_are_free() {
+    let mut producers = Producers::default();
+    let answer = Appended {
+        base_offset: 0,
+        last_offset: 0,
+        log_append_time: None,
+        log_start_offset: 0,
+        duplicate: false,
+    };
+    producers.record(&header(1, 0, 0, 1), &answer, 0, &LIMITS);
+    assert_eq!(producers.check(&header(2, 0, 9, 1), 0), Ok(None));
+    assert_eq!(producers.check(&header(-1, -1, -1, 1), 0), Ok(None));
+    producers.record(&header(-1, -1, -1, 1), &answer, 0, &LIMITS);
+    assert_eq!(producers.len(), 1);
+}
+
+#[test]
+fn the_number_of_producers_is_bounded_and_the_silent_go_first() {
+    let mut producers = Producers::default();
+    let answer = Appended {
+        base_offset: 0,
+        last_offset: 0,
+        log_append_time: None,
+        log_start_offset: 0,
+        duplicate: false,
+    };
+    for id in 0..10_000 {
+        producers.record(&header(id, 0, 0, 1), &answer, id, &LIMITS);
+        // One that never falls silent.
+        let sequence = i32::try_from(id).expect("small");
+        producers.record(&header(1 << 40, 0, sequence, 1), &answer, id, &LIMITS);
+        assert!(producers.len() <= 101, "{}", producers.len());
+    }
+    assert_eq!(producers.check(&header(1 << 40, 0, 10_000, 1), 0), Ok(None));
+    assert!(producers.check(&header(1 << 40, 0, 10_002, 1), 0).is_err());
+}
+
+#[test]
+fn silence_forgets() {
+    let mut producers = Producers::default();
+    let answer = Appended {
+        base_offset: 0,
+        last_offset: 0,
+        log_append_time: None,
+        log_start_offset: 0,
+        duplicate: false,
+    };
+    producers.record(&header(1, 0, 0, 1), &answer, 0, &LIMITS);
+    producers.record(&header(2, 0, 0, 1), &answer, 500, &LIMITS);
+    producers.expire(1000, &LIMITS);
+    assert_eq!(producers.len(), 2);
+    producers.expire(1001, &LIMITS);
+    assert_eq!(producers.len(), 1);
+    assert_eq!(producers.check(&header(1, 0, 77, 1), 0), Ok(None));
+}
+
+#[test]
+fn a_snapshot_is_exact_and_leaves_out_what_was_placed_elsewhere() {
+    let mut producers = Producers::default();
+    let mut answer = Appended {
+        base_offset: 10,
+        last_offset: 12,
+        log_append_time: Some(99),
+        log_start_offset: 0,
+        duplicate: false,
+    };
+    for sequence in 0..7 {
+        producers.record(&header(1, 2, sequence, 1), &answer, 5, &LIMITS);
+        answer.base_offset += 10;
+    }
+    let expected = producers.clone();
+    assert!(!producers.record_placed(&header(3, 0, 0, 1), &answer, 5, &LIMITS));
+    let mut bytes = Vec::new();
+    producers.encode(&mut bytes);
+    let decoded = Producers::decode(&mut Reader::new(&bytes));
+    assert_eq!(decoded.as_ref(), Some(&expected));
+    assert!(producers.record_placed(&header(1, 2, 7, 1), &answer, 5, &LIMITS));
+    let mut bytes = Vec::new();
+    producers.encode(&mut bytes);
+    assert_eq!(
+        Producers::decode(&mut Reader::new(&bytes)),
+        Some(Producers::default())
+    );
+    for cut in 0..bytes.len() {
+        assert_eq!(Producers::decode(&mut Reader::new(&bytes[..cut])), None);
+    }
+}

@@ -480,3 +480,123 @@ async fn what_follows_authentication_is_told_once() {
     drop(io);
     serving.await.unwrap();
 }
+
+#[tokio::test(start_paused = true)]
+async fn peers_that_have_not_authenticated_cannot_use_up_the_bytes_of_those_that_have() {
+    let (service, mut started) = controlled();
+    let limits = NetConfig {
+        max_in_flight_bytes: 64 << 10,
+        ..NetConfig::default()
+    };
+    let listener = listener(service.clone(), limits);
+    let (mut stranger, mut another) = (connect(&listener), connect(&listener));
+    service.authenticated.store(false, Ordering::Relaxed);
+    send(&mut stranger.io, &[1; 8 << 10]).await;
+    let (_, _held) = started.recv().await.unwrap();
+    send(&mut another.io, &[2; 8 << 10]).await;
+    let early = tokio::time::timeout(Duration::from_secs(1), started.recv()).await;
+    assert!(early.is_err(), "strangers were given more than their share");
+    service.authenticated.store(true, Ordering::Relaxed);
+    let mut known = connect(&listener);
+    send(&mut known.io, &[3; 50_000]).await;
+    assert_eq!(started.recv().await.unwrap().0.len(), 50_000);
+}
+
+#[tokio::test(start_paused = true)]
+async fn nothing_is_started_once_a_waiting_answer_has_closed_the_connection() {
+    let starts = Arc::new(AtomicUsize::new(0));
+    let counted = starts.clone();
+    let (close, closed) = oneshot::channel::<()>();
+    let closed = Mutex::new(Some(closed));
+    let service = TestService::new(move |_| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        let closed = closed.lock().take();
+        later(async move {
+            if let Some(closed) = closed {
+                closed.await.unwrap();
+            }
+            Finished::Close {
+                // More than the pipe holds: the end is decided, and not yet written.
+                reply: Some(vec![Bytes::from(vec![0; 100_000])]),
+                reason: "test".into(),
+            }
+        })
+    });
+    let mut client = connect(&listener(service, NetConfig::default()));
+    send(&mut client.io, b"12345678").await;
+    close.send(()).unwrap_or(());
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    send(&mut client.io, b"too late").await;
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(receive(&mut client.io).await.unwrap().len(), 100_000);
+    assert!(receive(&mut client.io).await.is_none());
+    assert_eq!(starts.load(Ordering::Relaxed), 1);
+}
+
+/// Has another frame ready at every read, for ever.
+struct Tireless;
+
+impl AsyncRead for Tireless {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut tokio::io::ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let frames = frame(b"12345678").repeat(buffer.remaining() / 12);
+        buffer.put_slice(&frames);
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_never_pauses_does_not_hold_up_the_drain() {
+    let most = 100_000;
+    let starts = Arc::new(AtomicUsize::new(0));
+    let counted = starts.clone();
+    let drain = Arc::new(Mutex::new(None::<tokio_util::sync::CancellationToken>));
+    let cancelled = drain.clone();
+    let service = TestService::new(move |_| {
+        let count = counted.fetch_add(1, Ordering::Relaxed) + 1;
+        if count == 100 {
+            cancelled.lock().as_ref().unwrap().cancel();
+        }
+        if count < most {
+            return Started::Silent;
+        }
+        Started::Close {
+            reply: None,
+            reason: "the drain was not noticed".into(),
+        }
+    });
+    let listener = listener(service, NetConfig::default());
+    *drain.lock() = Some(listener.shared.drain.clone());
+    let carrier = Carrier {
+        reader: Tireless,
+        writer: tokio::io::sink(),
+        info: listener.info(peer(), None, None),
+        authenticate_by: listener.handshake_deadline(),
+        on_authenticated: None,
+    };
+    let end = serve(&listener, carrier).await;
+    assert!(matches!(end, End::Finished), "{end:?}");
+    assert!(
+        starts.load(Ordering::Relaxed) <= 100 + MAX_BURST + 1,
+        "{starts:?}"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_last_word_the_peer_may_go_on_sending_for_a_moment() {
+    let service = TestService::new(|frame| Started::Close {
+        reply: Some(vec![frame]),
+        reason: "test".into(),
+    });
+    let mut client = connect(&listener(service, NetConfig::default()));
+    assert_eq!(client.ask(b"12345678").await, b"12345678");
+    assert!(is_closed(&mut client.io).await);
+    // More than the pipe holds: goes through only while somebody reads.
+    client.io.write_all(&[0; 200_000]).await.unwrap();
+    tokio::time::sleep(LINGER * 2).await;
+    assert!(client.io.write_all(&[0; 200_000]).await.is_err());
+    assert!(matches!(client.end().await, End::Closed(_)));
+}

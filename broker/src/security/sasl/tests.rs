@@ -29,7 +29,7 @@ fn exchange(mechanism: SaslMechanism) -> SaslExchange {
 
 fn exchange_with_rfc_nonce(mechanism: SaslMechanism, digest: Digest) -> SaslExchange {
     let mut exchange = exchange(mechanism);
-    exchange.stage = Stage::Scram(Scram::new(digest, SERVER_NONCE.into()));
+    exchange.stage = Stage::Scram(Box::new(Scram::new(digest, SERVER_NONCE.into())));
     exchange
 }
 

@@ -180,6 +180,7 @@ fn lie(mode: &str, count: usize) -> Answer {
     };
     match mode {
         "huge-output" => replace(&vec![7; 5 << 20], &[-1, 5 << 20, 0], &[0], &[0]),
+        "large-output" => replace(&vec![7; 3 << 19], &[-1, 3 << 19, 0], &[0], &[0]),
         "huge-index" => replace(&[], &vec![-1; 300_000], &[0], &[0]),
         "length-beyond-data" => replace(b"abc", &[1, 100, 0], &[0], &[0]),
         "negative-length" => replace(b"abc", &[-2, 3, 0], &[0], &[0]),

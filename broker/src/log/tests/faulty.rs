@@ -1,0 +1,165 @@
+use rustix::io::Errno;
+
+use super::*;
+use crate::log::file::Operation;
+
+#[test]
+fn a_full_disk_refuses_and_works_again_when_space_returns() {
+    for (operation, allowed) in [
+        (Operation::Allocate, 0),
+        (Operation::Write, 0),
+        (Operation::Write, 1),
+        (Operation::Write, 3),
+    ] {
+        let mut fixture = Fixture::new();
+        fixture.topic.segment_bytes = 1_000_000;
+        let logs = fixture.open();
+        let log = fixture.partition(&logs, 1);
+        append(&log, &[b"before"]);
+        commit(&log);
+        let large = [5; 400_000];
+        append(&log, &[&large]);
+        fixture.disk.faults.fail(operation, allowed, Errno::NOSPC);
+        let mut refused = 0;
+        for _ in 0..6 {
+            match log.append(batch_of(&[&large])) {
+                Ok(_) => assert_eq!(refused, 0, "{operation:?}"),
+                Err(AppendError::Storage(_)) => refused += 1,
+                Err(error) => panic!("{operation:?}: {error}"),
+            }
+        }
+        assert!(refused > 0, "{operation:?}");
+        let count = usize::try_from(log.offsets().log_end).expect("small");
+        assert!(log.stats().stopped.is_none());
+        fixture.disk.faults.heal();
+        let appended = append(&log, &[b"after"]);
+        assert_eq!(appended.base_offset, log.offsets().log_end - 1);
+        commit(&log);
+        assert_eq!(read_all(&log).len(), count + 1, "{operation:?}");
+        drop((log, logs));
+        let logs = fixture.open();
+        let log = fixture.partition(&logs, 1);
+        let records = read_all(&log);
+        assert_eq!(records.len(), count + 1, "{operation:?} {allowed}");
+        assert_eq!(records[count].1, b"after");
+    }
+}
+
+#[test]
+fn a_full_disk_at_the_first_append_leaves_nothing_behind() {
+    for operation in [Operation::Open, Operation::Write, Operation::Allocate] {
+        let fixture = Fixture::new();
+        let logs = fixture.open();
+        let log = fixture.partition(&logs, 1);
+        fixture.disk.faults.fail(operation, 0, Errno::NOSPC);
+        let error = log.append(batch_of(&[b"a"])).expect_err("full");
+        assert!(matches!(error, AppendError::Storage(_)), "{error}");
+        fixture.disk.faults.heal();
+        assert_eq!(append(&log, &[b"a"]).base_offset, 0);
+        commit(&log);
+        assert_eq!(read_all(&log), [(0, b"a".to_vec())]);
+    }
+}
+
+#[test]
+fn a_refused_batch_may_be_sent_again_by_its_producer() {
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    log.append(numbered(1, 0, 0, 2)).expect("appended");
+    fixture.disk.faults.fail(Operation::Write, 0, Errno::NOSPC);
+    log.append(numbered(1, 0, 2, 2)).expect_err("full");
+    fixture.disk.faults.heal();
+    let again = log.append(numbered(1, 0, 2, 2)).expect("appended");
+    assert!(!again.duplicate);
+    assert_eq!(again.base_offset, 2);
+}
+
+#[test]
+fn a_full_disk_takes_the_spare_files_back() {
+    let mut fixture = Fixture::new();
+    fixture.topic.segment_bytes = 100_000;
+    let logs = fixture.open();
+    let other = fixture.partition(&logs, 2);
+    append(&other, &[&[1; 50_000]]);
+    commit(&other);
+    logs.delete_topic(topic_id(2)).expect("deleted");
+    assert!(logs.pool_bytes() > 0);
+    let log = fixture.partition(&logs, 1);
+    fixture
+        .disk
+        .faults
+        .fail(Operation::Allocate, 0, Errno::NOSPC);
+    let _ = log.append(batch_of(&[b"a"]));
+    assert_eq!(logs.pool_bytes(), 0);
+}
+
+#[test]
+fn a_failed_write_stops_the_partition_and_no_other() {
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    let other = fixture.partition(&logs, 2);
+    append(&log, &[b"a"]);
+    commit(&log);
+    fixture.disk.faults.fail(Operation::Write, 0, Errno::IO);
+    let error = log.append(batch_of(&[b"b"])).expect_err("stopped");
+    assert!(matches!(error, AppendError::Stopped(_)), "{error}");
+    fixture.disk.faults.heal();
+    let error = log.append(batch_of(&[b"c"])).expect_err("stays stopped");
+    assert!(matches!(error, AppendError::Stopped(_)), "{error}");
+    assert!(log.stats().stopped.is_some());
+    assert_eq!(read_all(&log).len(), 1, "reads go on");
+    append(&other, &[b"x"]);
+    commit(&other);
+    drop((log, other, logs));
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    assert!(log.stats().stopped.is_none(), "a restart has verified it");
+    assert_eq!(append(&log, &[b"b"]).base_offset, 1);
+}
+
+#[test]
+fn a_failed_sync_acknowledges_nothing_and_stops() {
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    append(&log, &[b"a"]);
+    commit(&log);
+    fixture.disk.faults.fail(Operation::Sync, 0, Errno::IO);
+    append(&log, &[b"b"]);
+    let error = wait(log.committed(1)).expect_err("not durable");
+    assert!(matches!(error, AppendError::Stopped(_)), "{error}");
+    assert_eq!(log.offsets().high_watermark, 1);
+    fixture.disk.faults.heal();
+    // A later sync could succeed without having written the pages that the first one lost.
+    let error = wait(log.committed(1)).expect_err("stays so");
+    assert!(matches!(error, AppendError::Stopped(_)), "{error}");
+    let error = log.append(batch_of(&[b"c"])).expect_err("stopped");
+    assert!(matches!(error, AppendError::Stopped(_)), "{error}");
+    assert_eq!(read_all(&log).len(), 1);
+}
+
+#[test]
+fn retention_that_cannot_write_keeps_its_segments_until_it_can() {
+    let mut fixture = Fixture::new();
+    fixture.topic.segment_bytes = 10_000;
+    fixture.topic.retention_bytes = 20_000;
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    for _ in 0..20 {
+        append(&log, &[&[1; 4000]]);
+    }
+    commit(&log);
+    fixture.disk.faults.fail(Operation::Rename, 0, Errno::NOSPC);
+    logs.enforce_retention();
+    let start = log.offsets().log_start;
+    assert!(start > 0);
+    assert!(segment_file(fixture.directory.path(), 1, 0).exists());
+    fixture.disk.faults.heal();
+    logs.enforce_retention();
+    assert!(!segment_file(fixture.directory.path(), 1, 0).exists());
+    drop((log, logs));
+    let logs = fixture.open();
+    assert_eq!(fixture.partition(&logs, 1).offsets().log_start, start);
+}

@@ -1,0 +1,193 @@
+use super::*;
+use crate::log::Sequence;
+
+/// Ends a run with or without a clean stop and begins the next.
+fn restart(
+    fixture: &Fixture,
+    logs: Arc<LogSet>,
+    log: Arc<PartitionLog>,
+    clean: bool,
+) -> (Arc<LogSet>, Arc<PartitionLog>) {
+    if clean {
+        logs.shutdown();
+    }
+    drop((log, logs));
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    (logs, log)
+}
+
+#[test]
+fn records_offsets_and_figures_are_the_same_after_a_restart() {
+    for clean in [true, false] {
+        let mut fixture = Fixture::new();
+        fixture.topic.segment_bytes = 10_000;
+        let logs = fixture.open();
+        let log = fixture.partition(&logs, 1);
+        for number in 0..50_u8 {
+            append(&log, &[&[number; 700], b"x"]);
+        }
+        commit(&log);
+        let (records, stats) = (read_all(&log), log.stats());
+        let (logs, log) = restart(&fixture, logs, log, clean);
+        assert_eq!(read_all(&log), records);
+        assert_eq!(log.offsets(), stats.offsets);
+        assert_eq!(log.stats().size_bytes, stats.size_bytes);
+        assert_eq!(log.stats().segments, stats.segments);
+        append(&log, &[b"more"]);
+        commit(&log);
+        let (_logs, log) = restart(&fixture, logs, log, !clean);
+        assert_eq!(read_all(&log).len(), records.len() + 1);
+    }
+}
+
+#[test]
+fn producers_are_remembered_exactly() {
+    for (clean, checkpoint) in [(true, false), (false, true), (false, false)] {
+        let fixture = Fixture::new();
+        let logs = fixture.open();
+        let log = fixture.partition(&logs, 1);
+        let first = log.append(numbered(1, 0, 0, 3)).expect("appended");
+        log.append(numbered(2, 4, 0, 1)).expect("appended");
+        if checkpoint {
+            log.checkpoint().expect("a clean point");
+        }
+        let second = log.append(numbered(1, 0, 3, 2)).expect("appended");
+        commit(&log);
+        let (_logs, log) = restart(&fixture, logs, log, clean);
+        for (batch, answer) in [
+            (numbered(1, 0, 0, 3), first),
+            (numbered(1, 0, 3, 2), second),
+        ] {
+            let again = log.append(batch.clone()).expect("answered");
+            assert!(again.duplicate);
+            assert_eq!(again.base_offset, answer.base_offset);
+            assert_eq!(again.last_offset, answer.last_offset);
+            assert_eq!(log.check_sequence(&batch), Ok(Sequence::Duplicate(again)));
+        }
+        let error = log.append(numbered(1, 0, 7, 1)).expect_err("a gap");
+        let expected = AppendError::OutOfOrderSequence {
+            producer_id: 1,
+            expected: 5,
+            found: 7,
+        };
+        assert_eq!(error, expected);
+        let error = log.append(numbered(2, 3, 1, 1)).expect_err("an old epoch");
+        assert!(matches!(error, AppendError::FencedEpoch { current: 4, .. }));
+        assert!(!log.append(numbered(1, 0, 5, 1)).expect("goes on").duplicate);
+        assert_eq!(read_all(&log).len(), 6);
+    }
+}
+
+#[test]
+fn a_batch_that_was_torn_off_is_not_a_duplicate_when_it_comes_again() {
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    log.append(numbered(1, 0, 0, 1)).expect("appended");
+    log.append(numbered(1, 0, 1, 1)).expect("appended");
+    drop((log, logs));
+    let file = segment_file(fixture.directory.path(), 1, 0);
+    let size = numbered(1, 0, 0, 1).header.size as u64;
+    let handle = std::fs::OpenOptions::new()
+        .write(true)
+        .open(file)
+        .expect("file");
+    handle.set_len(4096 + 2 * size - 1).expect("torn");
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    let again = log.append(numbered(1, 0, 1, 1)).expect("appended");
+    assert_eq!((again.duplicate, again.base_offset), (false, 1));
+}
+
+#[test]
+fn placed_batches_are_answered_again_until_the_broker_stops() {
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    log.append(numbered(1, 0, 0, 2)).expect("appended");
+    let placed = crate::log::Appended {
+        base_offset: -1,
+        last_offset: -1,
+        log_append_time: None,
+        log_start_offset: 0,
+        duplicate: false,
+    };
+    let batch = numbered(1, 0, 2, 3);
+    assert_eq!(log.check_sequence(&batch), Ok(Sequence::Next));
+    {
+        let _lane = log.lane();
+        log.record_placed(&batch, placed).expect("recorded");
+    }
+    let Ok(Sequence::Duplicate(answer)) = log.check_sequence(&batch) else {
+        panic!("a retry is a duplicate");
+    };
+    assert_eq!(answer.base_offset, -1);
+    let gap = log.check_sequence(&numbered(1, 0, 9, 1));
+    assert!(matches!(
+        gap,
+        Err(AppendError::OutOfOrderSequence { expected: 5, .. })
+    ));
+    assert_eq!(log.offsets().log_end, 2, "nothing was written here");
+    let (_logs, log) = restart(&fixture, logs, log, true);
+    assert_eq!(
+        log.check_sequence(&numbered(1, 0, 5, 1)),
+        Ok(Sequence::Next),
+        "the producer goes on where it was, although this log knows nothing of it"
+    );
+}
+
+#[test]
+fn nothing_is_appended_after_a_clean_stop() {
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    append(&log, &[b"a"]);
+    logs.shutdown();
+    let error = log.append(batch_of(&[b"b"])).expect_err("stopping");
+    assert!(matches!(error, AppendError::Stopped(_)), "{error}");
+    assert_eq!(log.offsets().high_watermark, 1, "everything was synced");
+    assert!(log.stats().stopped.is_none(), "a clean stop is no fault");
+    assert_eq!(read_all(&log).len(), 1);
+}
+
+#[test]
+fn a_clean_stop_leaves_a_file_that_ends_with_its_last_batch() {
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    append(&log, &[b"a"]);
+    logs.shutdown();
+    let file = segment_file(fixture.directory.path(), 1, 0);
+    let size = batch_of(&[b"a"]).header.size as u64;
+    assert_eq!(std::fs::metadata(&file).expect("file").len(), 4096 + size);
+    let written = std::fs::metadata(&file)
+        .expect("file")
+        .modified()
+        .expect("time");
+    drop((log, logs));
+    let syncs = fixture.disk.faults.syncs();
+    let logs = fixture.open();
+    fixture.partition(&logs, 1);
+    assert_eq!(
+        fixture.disk.faults.syncs(),
+        syncs,
+        "a clean log opens without a sync"
+    );
+    let after = std::fs::metadata(&file)
+        .expect("file")
+        .modified()
+        .expect("time");
+    assert_eq!(written, after);
+}
+
+#[test]
+fn opening_twice_answers_the_same_log() {
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    let one = fixture.partition(&logs, 1);
+    let two = fixture.partition(&logs, 1);
+    assert!(Arc::ptr_eq(&one, &two));
+    assert_eq!(logs.partitions().len(), 1);
+    assert_eq!(one.id(), id(1));
+}

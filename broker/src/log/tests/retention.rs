@@ -1,0 +1,187 @@
+use super::*;
+
+/// Ten batches of 1,000 bytes and a bit, three to a segment, one second of record time apart.
+fn filled(fixture: &mut Fixture) -> (Arc<LogSet>, Arc<PartitionLog>) {
+    fixture.topic.segment_bytes = 4096 + 3500;
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    for number in 0..10 {
+        let time = NOW + i64::from(number) * 1000;
+        log.append(batch_at(time, &[&[number; 1000]]))
+            .expect("appended");
+    }
+    commit(&log);
+    assert_eq!(log.stats().segments, 4);
+    (logs, log)
+}
+
+fn set(log: &PartitionLog, fixture: &Fixture, change: impl Fn(&mut TopicConfig)) {
+    let mut topic = fixture.topic.clone();
+    change(&mut topic);
+    log.set_config(Arc::new(topic));
+}
+
+#[test]
+fn old_segments_go_by_time() {
+    let mut fixture = Fixture::new();
+    let (logs, log) = filled(&mut fixture);
+    set(&log, &fixture, |topic| topic.retention_ms = 10_000);
+    logs.enforce_retention();
+    assert_eq!(log.offsets().log_start, 0);
+    // The first segment's latest record is of second 2.
+    fixture.clock.advance(12_000);
+    logs.enforce_retention();
+    assert_eq!(log.offsets().log_start, 0);
+    fixture.clock.advance(1);
+    logs.enforce_retention();
+    assert_eq!(log.offsets().log_start, 3);
+    assert_eq!(log.stats().segments, 3);
+    let error = log.read(2, 1000, true).expect_err("gone");
+    assert!(matches!(
+        error,
+        crate::log::ReadError::OutOfRange { start: 3, .. }
+    ));
+    assert_eq!(read_all(&log).len(), 7);
+}
+
+#[test]
+fn the_active_segment_goes_too_and_offsets_go_on() {
+    let mut fixture = Fixture::new();
+    let (logs, log) = filled(&mut fixture);
+    set(&log, &fixture, |topic| topic.retention_ms = 1000);
+    fixture.clock.advance(1_000_000);
+    logs.enforce_retention();
+    assert_eq!(log.offsets().log_start, 10);
+    assert_eq!(read_all(&log), []);
+    assert_eq!(append(&log, &[b"next"]).base_offset, 10);
+    commit(&log);
+    drop((log, logs));
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    assert_eq!(log.offsets().log_start, 10);
+    assert_eq!(read_all(&log), [(10, b"next".to_vec())]);
+}
+
+#[test]
+fn an_emptied_log_keeps_its_offsets_over_a_restart() {
+    for clean in [true, false] {
+        let mut fixture = Fixture::new();
+        let (logs, log) = filled(&mut fixture);
+        set(&log, &fixture, |topic| topic.retention_ms = 1000);
+        fixture.clock.advance(1_000_000);
+        logs.enforce_retention();
+        if clean {
+            logs.shutdown();
+        }
+        drop((log, logs));
+        let logs = fixture.open();
+        let log = fixture.partition(&logs, 1);
+        assert_eq!(log.offsets().log_start, 10);
+        assert_eq!(append(&log, &[b"next"]).base_offset, 10, "clean: {clean}");
+    }
+}
+
+#[test]
+fn old_segments_go_by_size() {
+    let mut fixture = Fixture::new();
+    let (logs, log) = filled(&mut fixture);
+    let size = log.stats().size_bytes;
+    let first = log.segments.load()[0].end();
+    let keep = i64::try_from(size - first).expect("small");
+    set(&log, &fixture, |topic| topic.retention_bytes = keep + 1);
+    logs.enforce_retention();
+    assert_eq!(
+        log.offsets().log_start,
+        0,
+        "without the first there would be too little"
+    );
+    set(&log, &fixture, |topic| topic.retention_bytes = keep);
+    logs.enforce_retention();
+    assert_eq!(log.offsets().log_start, 3);
+}
+
+#[test]
+fn nothing_goes_where_retention_is_off() {
+    let mut fixture = Fixture::new();
+    let (logs, log) = filled(&mut fixture);
+    fixture.clock.advance(i64::MAX / 2);
+    set(&log, &fixture, |topic| topic.retention_ms = -1);
+    logs.enforce_retention();
+    assert_eq!(log.offsets().log_start, 0);
+    set(&log, &fixture, |topic| {
+        topic.retention_bytes = 0;
+        topic.cleanup_delete = false;
+    });
+    logs.enforce_retention();
+    assert_eq!(log.offsets().log_start, 0);
+}
+
+#[test]
+fn records_without_a_time_go_by_their_files_age() {
+    let mut fixture = Fixture::new();
+    fixture.topic.segment_bytes = 4096 + 500;
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    for _ in 0..3 {
+        log.append(batch_at(-1, &[&[0; 400]])).expect("appended");
+    }
+    commit(&log);
+    logs.enforce_retention();
+    assert_eq!(log.offsets().log_start, 0);
+    let far = 100 * 365 * 24 * 3_600_000;
+    fixture.clock.advance(far);
+    logs.enforce_retention();
+    assert_eq!(log.offsets().log_start, 3);
+}
+
+#[test]
+fn a_log_start_is_kept_over_a_crash() {
+    let mut fixture = Fixture::new();
+    let (logs, log) = filled(&mut fixture);
+    set(&log, &fixture, |topic| topic.retention_bytes = 6000);
+    logs.enforce_retention();
+    let start = log.offsets().log_start;
+    assert!(start > 0);
+    let records = read_all(&log);
+    drop((log, logs));
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    assert_eq!(log.offsets().log_start, start);
+    assert_eq!(read_all(&log), records);
+}
+
+#[test]
+fn a_file_that_retention_had_let_go_of_is_removed_at_the_next_start() {
+    let mut fixture = Fixture::new();
+    let (logs, log) = filled(&mut fixture);
+    let copy = fixture.copy();
+    set(&log, &fixture, |topic| topic.retention_bytes = 6000);
+    logs.enforce_retention();
+    let start = log.offsets().log_start;
+    drop((log, logs));
+    let old = segment_file(fixture.directory.path(), 1, 0);
+    std::fs::copy(segment_file(copy.path(), 1, 0), &old).expect("back again");
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    assert_eq!(log.offsets().log_start, start);
+    assert!(log.stats().stopped.is_none());
+    assert!(!old.exists());
+}
+
+#[test]
+fn leftover_topics_are_listed_and_removed() {
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    append(&fixture.partition(&logs, 1), &[b"a"]);
+    append(&fixture.partition(&logs, 2), &[b"b"]);
+    logs.shutdown();
+    drop(logs);
+    std::fs::create_dir(fixture.directory.path().join("not-a-topic")).expect("folder");
+    let logs = fixture.open();
+    let mut topics = logs.topics_on_disk().expect("lists");
+    topics.sort();
+    assert_eq!(topics, [topic_id(1), topic_id(2)]);
+    logs.delete_topic(topic_id(2)).expect("deleted unopened");
+    assert_eq!(logs.topics_on_disk().expect("lists"), [topic_id(1)]);
+    logs.delete_topic(topic_id(2)).expect("again is no error");
+}

@@ -1,0 +1,9 @@
+//! The plugin host with real guests: the first-party plugins do what they say, and hostile ones reach no further than their own
+//! call.
+
+mod authorizing;
+mod containment;
+mod deployment;
+mod partitioning;
+mod support;
+mod transforming;
