@@ -156,6 +156,11 @@ impl Request<'_> {
             .assign(partitioner, &self.origin(), count, records)
         {
             Ok(answer) => answer,
+            // A record that the plugin will never accept is no failure of the plugin.
+            Err(PluginFailure {
+                kind: FailureKind::Rejected(records),
+                ..
+            }) => return Err(PlacementError::Rejected(records)),
             Err(_) if self.topic.config.partitioner_failure_client_choice => return Ok(None),
             Err(failure) => return Err(PlacementError::Plugin(failure)),
         };
