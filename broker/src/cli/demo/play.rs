@@ -299,6 +299,21 @@ fn summarize(
         }
         outcome.masked += masked;
     }
+    let placed: usize = outcome
+        .partitions
+        .iter()
+        .map(|partition| partition.states.len())
+        .sum();
+    let states: BTreeSet<&String> = outcome
+        .partitions
+        .iter()
+        .flat_map(|partition| &partition.states)
+        .collect();
+    if placed != states.len() {
+        return Err(CliError::new(
+            "a state's records are in two partitions: the partitioner did not do its work",
+        ));
+    }
     if let Some(record) = records.first() {
         outcome.sample_stored =
             String::from_utf8_lossy(record.value.as_deref().unwrap_or_default()).into_owned();
