@@ -1,6 +1,8 @@
 //! The composition root: configuration in, a running broker out. It alone knows every part, the order in which they start
 //! (truth first, doors last) and the order in which they stop (doors first, truth last).
 
+mod gauges;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -18,8 +20,7 @@ use crate::kafka::dispatch::KafkaService;
 use crate::kafka::topics::{Topics, TopicsParts};
 use crate::log::LogSet;
 use crate::net::Listeners;
-use crate::observe::Metrics;
-use crate::observe::health::Health;
+use crate::observe::{Health, Metrics};
 use crate::plugin::PluginHost;
 use crate::security::authorize::Authorizer;
 use crate::security::certificate::PrincipalRules;
@@ -33,7 +34,10 @@ pub struct StartError {
 }
 
 fn failed<E: std::fmt::Display>(part: &'static str) -> impl FnOnce(E) -> StartError {
-    move |error| StartError { part, message: error.to_string() }
+    move |error| StartError {
+        part,
+        message: error.to_string(),
+    }
 }
 
 /// A running broker.
@@ -56,24 +60,43 @@ impl Broker {
             let recovery = tokio::task::spawn_blocking(move || recover(config, metrics));
             Arc::new(recovery.await.map_err(failed("recovery"))??)
         };
-        metrics.set_collector(gauges(&services));
-        let rules =
-            PrincipalRules::parse(&config.security.principal_rules).map_err(failed("security.principal-rules"))?;
-        let service = Arc::new(KafkaService { services: services.clone() });
-        let listeners = Listeners::start(&config.listeners, config.net.clone(), rules, service, metrics.clone())
-            .await
-            .map_err(failed("listeners"))?;
+        metrics.set_collector(gauges::collector(&services));
+        health.set_check(gauges::readiness(&services));
+        let rules = PrincipalRules::parse(&config.security.principal_rules)
+            .map_err(failed("security.principal-rules"))?;
+        let service = Arc::new(KafkaService {
+            services: services.clone(),
+        });
+        let listeners = Listeners::start(
+            &config.listeners,
+            config.net.clone(),
+            rules,
+            service,
+            metrics.clone(),
+        )
+        .await
+        .map_err(failed("listeners"))?;
         let admin = match config.admin.bind {
             Some(_) => {
                 let state = admin_state(&services, &health, &listeners);
-                Some(crate::admin::start(&config.admin, state).await.map_err(failed("admin"))?)
+                Some(
+                    crate::admin::start(&config.admin, state)
+                        .await
+                        .map_err(failed("admin"))?,
+                )
             }
             None => None,
         };
         let timers = tokio::spawn(services.coordinator.clone().run_timers());
         let retention = tokio::spawn(enforce_retention(services.clone()));
-        health.set_ready();
-        Ok(Self { services, health, listeners, admin, background: vec![timers, retention] })
+        health.serving();
+        Ok(Self {
+            services,
+            health,
+            listeners,
+            admin,
+            background: vec![timers, retention],
+        })
     }
 
     /// Name, transport and bound address of each listener.
@@ -96,8 +119,10 @@ impl Broker {
 
     /// Stops accepting, lets started requests finish until the deadline, then syncs and closes the logs.
     pub async fn shutdown(self) {
-        self.health.set_draining();
-        self.listeners.shutdown(self.services.config.broker.shutdown_deadline).await;
+        self.health.draining();
+        self.listeners
+            .shutdown(self.services.config.broker.shutdown_deadline)
+            .await;
         if let Some(admin) = self.admin {
             admin.shutdown().await;
         }
@@ -115,9 +140,12 @@ fn recover(config: Config, metrics: Arc<Metrics>) -> Result<Services, StartError
     let data = &config.broker.data_dir;
     create_dir(data)?;
     let catalog = Catalog::open(data).map_err(failed("catalog"))?;
-    let logs = LogSet::open(&data.join("log"), config.log.clone(), clock.clone()).map_err(failed("log"))?;
+    let logs = LogSet::open(&data.join("log"), config.log.clone(), clock.clone())
+        .map_err(failed("log"))?;
     let observer = metrics.clone();
-    logs.on_flush(Arc::new(move |elapsed: Duration, bytes: u64| observer.flushed(elapsed, bytes)));
+    logs.on_flush(Arc::new(move |elapsed: Duration, bytes: u64| {
+        observer.flushed(elapsed, bytes)
+    }));
     let plugins = PluginHost::open(
         &data.join("plugins"),
         config.plugins.clone(),
@@ -128,8 +156,13 @@ fn recover(config: Config, metrics: Arc<Metrics>) -> Result<Services, StartError
     .map_err(failed("plugins"))?;
     preload_plugins(&config, &plugins)?;
     check_authorizers(&config, &plugins)?;
-    let coordinator = Coordinator::open(config.groups.clone(), catalog.clone(), logs.clone(), clock.clone())
-        .map_err(failed("groups"))?;
+    let coordinator = Coordinator::open(
+        config.groups.clone(),
+        catalog.clone(),
+        logs.clone(),
+        clock.clone(),
+    )
+    .map_err(failed("groups"))?;
     let topics = Topics::open(TopicsParts {
         catalog: catalog.clone(),
         logs: logs.clone(),
@@ -139,8 +172,19 @@ fn recover(config: Config, metrics: Arc<Metrics>) -> Result<Services, StartError
         clock: clock.clone(),
     })
     .map_err(failed("topics"))?;
-    let authorizer = Authorizer::new(&config.security, catalog.clone()).map_err(failed("security"))?;
-    Ok(Services { config, catalog, logs, topics, coordinator, plugins, authorizer, metrics, clock })
+    let authorizer =
+        Authorizer::new(&config.security, catalog.clone()).map_err(failed("security"))?;
+    Ok(Services {
+        config,
+        catalog,
+        logs,
+        topics,
+        coordinator,
+        plugins,
+        authorizer,
+        metrics,
+        clock,
+    })
 }
 
 fn create_dir(data: &Path) -> Result<(), StartError> {
@@ -160,7 +204,9 @@ fn preload_plugins(config: &Config, plugins: &PluginHost) -> Result<(), StartErr
             part: "plugins.preload",
             message: format!("{name}: {} cannot be read: {error}", preload.file.display()),
         })?;
-        plugins.deploy(name, &component, preload.config.clone()).map_err(failed("plugins.preload"))?;
+        plugins
+            .deploy(name, &component, preload.config.clone())
+            .map_err(failed("plugins.preload"))?;
     }
     Ok(())
 }
@@ -173,7 +219,10 @@ fn check_authorizers(config: &Config, plugins: &PluginHost) -> Result<(), StartE
             Some(world) => format!("{name} is a {world}, not an authorizer"),
             None => format!("{name} is not deployed; name its file under [plugins.preload.{name}]"),
         };
-        return Err(StartError { part: "security.authorizers", message });
+        return Err(StartError {
+            part: "security.authorizers",
+            message,
+        });
     }
     Ok(())
 }
@@ -187,5 +236,39 @@ async fn enforce_retention(services: Arc<Services>) {
         if let Err(error) = tokio::task::spawn_blocking(move || logs.enforce_retention()).await {
             tracing::error!(%error, "retention was interrupted");
         }
+    }
+}
+fn admin_state(
+    services: &Arc<Services>,
+    health: &Arc<Health>,
+    listeners: &Listeners,
+) -> AdminState {
+    let users_of_plugins = services.clone();
+    let in_use_by = move |plugin: &str| {
+        let topics = users_of_plugins.topics.using_plugin(plugin);
+        let mut users: Vec<String> = topics
+            .iter()
+            .map(|topic| format!("topic {topic}"))
+            .collect();
+        let authorizers = &users_of_plugins.config.security.authorizers;
+        users.extend(
+            authorizers
+                .iter()
+                .filter(|name| *name == plugin)
+                .map(|_| "security.authorizers".to_owned()),
+        );
+        users
+    };
+    AdminState {
+        catalog: services.catalog.clone(),
+        plugins: services.plugins.clone(),
+        metrics: services.metrics.clone(),
+        health: health.clone(),
+        broker_id: services.config.broker.id,
+        cluster_id: services.config.broker.cluster_id.clone(),
+        addresses: listeners.addresses(),
+        max_artifact_bytes: services.config.plugins.max_artifact_bytes,
+        scram_iterations: services.config.security.scram_iterations,
+        in_use_by: Arc::new(in_use_by),
     }
 }

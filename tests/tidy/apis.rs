@@ -25,7 +25,9 @@ fn file_name(api: &str) -> String {
 
 /// Names of the files in a folder, without `.rs`.
 fn files_in(folder: &str, paths: &[String]) -> BTreeSet<String> {
-    let inside = paths.iter().filter_map(|path| path.strip_prefix(folder)?.strip_suffix(".rs"));
+    let inside = paths
+        .iter()
+        .filter_map(|path| path.strip_prefix(folder)?.strip_suffix(".rs"));
     inside
         .filter(|name| !name.contains('/') && !SHARED.contains(name))
         .map(str::to_owned)

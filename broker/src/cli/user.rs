@@ -11,8 +11,10 @@ use super::CliError;
 use super::admin_client::{AdminOptions, Call};
 
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:\n  tidegate user create alice --password-file alice.txt\n  \
-                        pass show kafka/alice | tidegate user create alice\n  tidegate user list\n  tidegate user delete alice")]
+#[command(
+    after_help = "Examples:\n  tidegate user create alice --password-file alice.txt\n  \
+                        pass show kafka/alice | tidegate user create alice\n  tidegate user list\n  tidegate user delete alice"
+)]
 pub struct UserCommand {
     #[command(subcommand)]
     action: UserAction,
@@ -36,7 +38,10 @@ enum UserAction {
 
 pub async fn run(command: UserCommand) -> Result<(), CliError> {
     match &command.action {
-        UserAction::Create { name, password_file } => {
+        UserAction::Create {
+            name,
+            password_file,
+        } => {
             let password = read_password(password_file.as_deref())?;
             let path = user_path(name)?;
             let mut call = Call::new(Method::PUT, &path);
@@ -45,12 +50,23 @@ pub async fn run(command: UserCommand) -> Result<(), CliError> {
             println!("user {name} can authenticate with SCRAM-SHA-256 and SCRAM-SHA-512");
         }
         UserAction::List => {
-            let answer = command.admin.send(Call::new(Method::GET, "/v1/users")).await?;
+            let answer = command
+                .admin
+                .send(Call::new(Method::GET, "/v1/users"))
+                .await?;
             let users = answer.get("users").unwrap_or(&answer);
-            users.as_array().into_iter().flatten().filter_map(Value::as_str).for_each(|name| println!("{name}"));
+            users
+                .as_array()
+                .into_iter()
+                .flatten()
+                .filter_map(Value::as_str)
+                .for_each(|name| println!("{name}"));
         }
         UserAction::Delete { name } => {
-            command.admin.send(Call::new(Method::DELETE, &user_path(name)?)).await?;
+            command
+                .admin
+                .send(Call::new(Method::DELETE, &user_path(name)?))
+                .await?;
             println!("user {name} deleted");
         }
     }
@@ -60,7 +76,9 @@ pub async fn run(command: UserCommand) -> Result<(), CliError> {
 fn user_path(name: &str) -> Result<String, CliError> {
     let legal = |c: char| c.is_ascii_alphanumeric() || "._-@+=".contains(c);
     if name.is_empty() || !name.chars().all(legal) {
-        return Err(CliError::new(format!("user name {name:?}: use letters, digits and . _ - @ + =")));
+        return Err(CliError::new(format!(
+            "user name {name:?}: use letters, digits and . _ - @ + ="
+        )));
     }
     Ok(format!("/v1/users/{name}"))
 }
@@ -70,8 +88,9 @@ fn read_password(file: Option<&std::path::Path>) -> Result<String, CliError> {
     let mut line = String::new();
     match file {
         Some(path) => {
-            let text = std::fs::read_to_string(path)
-                .map_err(|error| CliError::new(format!("--password-file {}: {error}", path.display())))?;
+            let text = std::fs::read_to_string(path).map_err(|error| {
+                CliError::new(format!("--password-file {}: {error}", path.display()))
+            })?;
             line.push_str(text.lines().next().unwrap_or_default());
         }
         None => {

@@ -1,1 +1,135 @@
-fn main() {}
+//! `bench`: drives a broker and prints throughput, latency, CPU and memory.
+//!
+//! A *variant* is one combination of what is measured (scenario, transport, record size, acks, with or without an
+//! identity transform). A *round* runs every variant once; rounds alternate the order of the variants, and the table shows
+//! each variant's median. A run that loses, repeats or misplaces a record is an error, not a figure. The method stands in
+//! `README.md`.
+
+mod broker;
+mod consume;
+mod latency;
+mod options;
+mod payload;
+mod produce;
+mod report;
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use tidegate_client::{Client, NewTopic};
+
+use broker::{Broker, Usage};
+use options::{Options, Variant};
+use report::{Measured, Report};
+
+/// The name under which the identity plugin is deployed.
+const IDENTITY: &str = "identity";
+
+#[tokio::main(worker_threads = 2)]
+async fn main() -> Result<()> {
+    let options = Options::parse();
+    let variants = options.variants()?;
+    if let Ok(load) = std::fs::read_to_string("/proc/loadavg") {
+        eprintln!("load average before: {}", load.trim());
+    }
+    let mut report = Report::new(&variants);
+    for round in 0..options.rounds {
+        let mut order: Vec<usize> = (0..variants.len()).collect();
+        if round % 2 == 1 {
+            order.reverse();
+        }
+        for index in order {
+            let variant = &variants[index];
+            eprintln!("round {} of {}: {variant}", round + 1, options.rounds);
+            let measured = run(&options, variant)
+                .await
+                .with_context(|| format!("{variant}: the run is void"))?;
+            report.add(index, measured);
+        }
+    }
+    report.print(options.markdown);
+    Ok(())
+}
+
+/// One variant on a broker of its own (with `--spawn`), or on a topic of its own.
+async fn run(options: &Options, variant: &Variant) -> Result<Measured> {
+    let broker = Broker::open(options, variant.transport).await?;
+    let client = broker.client.clone();
+    let topic = create_topic(options, variant, &broker).await?;
+    let mut measured = match variant.scenario {
+        options::Scenario::Produce => produce::run(options, variant, &broker, &topic).await?,
+        options::Scenario::Consume => consume::run(options, variant, &broker, &topic).await?,
+        options::Scenario::Latency => latency::run(options, variant, &broker, &topic).await?,
+    };
+    measured.start = broker.start;
+    measured.idle_bytes = broker.idle_bytes;
+    measured.peak_bytes = broker.peak_bytes();
+    client.admin().delete_topic(&topic).await?;
+    Ok(measured)
+}
+
+async fn create_topic(options: &Options, variant: &Variant, broker: &Broker) -> Result<String> {
+    let admin = broker.client.admin();
+    let name = format!("bench-{}-{}", std::process::id(), payload::unique());
+    let mut topic = NewTopic::new(&name).partitions(1);
+    for (key, value) in &options.topic_config {
+        topic = topic.config(key, value);
+    }
+    if variant.identity {
+        deploy_identity(options, broker).await?;
+        topic = topic.config("tidegate.transform", IDENTITY);
+    }
+    admin.create_topic(&topic).await?;
+    // The leader of a new topic is known a moment later.
+    broker.client.topic(&name, false).await?;
+    Ok(name)
+}
+
+async fn deploy_identity(options: &Options, broker: &Broker) -> Result<()> {
+    let file = options
+        .identity
+        .as_ref()
+        .context("the identity variants need --identity FILE.wasm")?;
+    let admin = broker
+        .admin
+        .as_ref()
+        .context("the identity variants deploy a plugin: give the admin port with --admin")?;
+    let wasm = std::fs::read(file).with_context(|| format!("--identity {}", file.display()))?;
+    let url = format!("http://{admin}/v1/plugins/{IDENTITY}");
+    let answer = reqwest::Client::new().put(url).body(wasm).send().await?;
+    if !answer.status().is_success() {
+        bail!("the plugin was refused: {}", answer.text().await?);
+    }
+    Ok(())
+}
+
+/// The offset behind the newest record.
+async fn end_offset(client: &Client, topic: &str) -> Result<i64> {
+    let ends = client
+        .admin()
+        .list_offsets(topic, tidegate_client::StartAt::Latest)
+        .await?;
+    ends.get(&0).copied().context("partition 0 has no end")
+}
+
+/// Waits until everything that was acknowledged can be read.
+async fn await_end(client: &Client, topic: &str, expected: i64) -> Result<()> {
+    for _ in 0..500 {
+        let end = end_offset(client, topic).await?;
+        if end == expected {
+            return Ok(());
+        }
+        if end > expected {
+            bail!("{expected} records were acknowledged, but the topic holds {end}");
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    bail!("{expected} records were acknowledged, but 5 s later fewer can be read")
+}
+
+/// CPU seconds for each 10⁹ bytes.
+fn cpu_per_gigabyte(before: Option<Usage>, after: Option<Usage>, bytes: u64) -> Option<f64> {
+    let spent = after?.cpu_seconds - before?.cpu_seconds;
+    Some(spent / (bytes as f64 / 1e9))
+}

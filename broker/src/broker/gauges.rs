@@ -1,0 +1,80 @@
+//! The values that are read at each scrape instead of being counted as they change: sizes, lag, states.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Weak};
+
+use crate::kafka::context::Services;
+use crate::log::PartitionLog;
+use crate::observe::GaugeSink;
+use crate::observe::health::{Reason, stopped_partitions};
+use crate::types::{Offset, PartitionId};
+
+/// Gives the metrics what to read. It holds the services weakly: they hold the metrics.
+pub fn collector(services: &Arc<Services>) -> Box<dyn Fn(&mut GaugeSink<'_>) + Send + Sync> {
+    let services: Weak<Services> = Arc::downgrade(services);
+    Box::new(move |sink| {
+        if let Some(services) = services.upgrade() {
+            collect(&services, sink);
+        }
+    })
+}
+
+/// What keeps the broker from being ready besides its stage of life.
+pub fn readiness(services: &Arc<Services>) -> Box<dyn Fn() -> Vec<Reason> + Send + Sync> {
+    let services: Weak<Services> = Arc::downgrade(services);
+    Box::new(move || {
+        let counts = services
+            .upgrade()
+            .map(|services| partition_counts(&services));
+        let stopped = counts.and_then(|(total, stopped)| stopped_partitions(stopped, total));
+        stopped.into_iter().collect()
+    })
+}
+
+/// How many partitions there are, and how many have stopped accepting.
+fn partition_counts(services: &Services) -> (usize, usize) {
+    let logs = services.logs.partitions();
+    let stopped = logs
+        .iter()
+        .filter(|log| log.stats().stopped.is_some())
+        .count();
+    (logs.len(), stopped)
+}
+
+fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
+    let (partitions, stopped) = partition_counts(services);
+    sink.partitions(partitions, stopped);
+    for handle in services.topics.all() {
+        let bytes: u64 = handle.logs.iter().map(|log| log.stats().size_bytes).sum();
+        sink.topic_log_bytes(handle.topic.name.as_str(), bytes);
+    }
+    for group in services.coordinator.list() {
+        sink.group_state(group.state);
+    }
+    group_lag(services, sink);
+    for plugin in services.plugins.status() {
+        sink.plugin(&plugin.name, plugin.revision, plugin.suspended);
+    }
+    for listener in &services.config.listeners {
+        sink.connection_limit(&listener.name, listener.max_connections);
+    }
+}
+
+/// What each group has still to read: the high watermark less what it committed.
+fn group_lag(services: &Services, sink: &mut GaugeSink<'_>) {
+    let mut ends: HashMap<PartitionId, Offset> = HashMap::new();
+    for (group, topic, partition, committed) in services.coordinator.committed() {
+        let Some(handle) = services.topics.get(&topic) else {
+            continue;
+        };
+        let Some(log) = handle.log(partition) else {
+            continue;
+        };
+        let end = *ends.entry(log.id()).or_insert_with(|| high_watermark(log));
+        sink.group_lag(&group, &topic, partition, end - committed);
+    }
+}
+
+fn high_watermark(log: &PartitionLog) -> Offset {
+    log.offsets().high_watermark
+}

@@ -1,0 +1,280 @@
+//! What to run.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Result, bail};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use tidegate_client::{Acks, Bootstrap, Transport};
+
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench",
+    about = "Measures a broker: throughput, latency, CPU, memory",
+    after_help = "Examples:\n  bench all --spawn target/release/tidegate --rounds 5\n  \
+                  bench produce --spawn target/release/tidegate --sizes 1024 --acks 1\n  \
+                  bench latency --bootstrap tcp://127.0.0.1:9092 --pid 4711 --rate 5000\n  \
+                  bench produce --spawn target/release/tidegate --identity target/plugins/identity.wasm"
+)]
+pub struct Options {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Throughput of writing
+    Produce(Settings),
+    /// Throughput of reading what was written before
+    Consume(Settings),
+    /// From the intended send time to the consumer, at a fixed rate
+    Latency(Settings),
+    /// All of them
+    All(Settings),
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct Settings {
+    /// A broker that runs already; its address decides the transport
+    #[arg(
+        long,
+        value_name = "ADDR",
+        required_unless_present = "spawn",
+        conflicts_with = "spawn"
+    )]
+    pub bootstrap: Option<String>,
+    /// Start this `tidegate` binary anew for every run, on a data folder of its own
+    #[arg(long, value_name = "PATH")]
+    pub spawn: Option<PathBuf>,
+    /// Where spawned brokers keep their data; without it the system's temporary folder
+    #[arg(long, value_name = "DIR")]
+    pub data: Option<PathBuf>,
+    /// The process of --bootstrap's broker: without it CPU and memory are not known
+    #[arg(long, value_name = "PID")]
+    pub pid: Option<u32>,
+    /// The admin port of --bootstrap's broker, to deploy the identity plugin
+    #[arg(long, value_name = "ADDR")]
+    pub admin: Option<String>,
+    /// CA file for --bootstrap over tls:// or quic://
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
+    /// Transports of a spawned broker
+    #[arg(long, value_delimiter = ',', default_value = "tcp,tls,quic")]
+    pub transports: Vec<TransportName>,
+    /// Record sizes: bytes of a record's value
+    #[arg(long, value_delimiter = ',', default_value = "100,1024", value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
+    pub sizes: Vec<u32>,
+    /// What to wait for
+    #[arg(long, value_delimiter = ',', default_value = "1,all")]
+    pub acks: Vec<Acks>,
+    /// lean replays batches that were made before; full is the client that applications use
+    #[arg(long, default_value = "lean")]
+    pub client: ClientKind,
+    /// Also run with an identity transform on the topic: this component
+    #[arg(long, value_name = "FILE.wasm")]
+    pub identity: Option<PathBuf>,
+    /// A topic setting for every run, such as tidegate.durability=os; repeatable
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
+    pub topic_config: Vec<(String, String)>,
+    /// Data of one produce or consume run, in 10⁶ bytes of values
+    #[arg(long, value_name = "MB", default_value_t = 1000, value_parser = clap::value_parser!(u64).range(1..))]
+    pub megabytes: u64,
+    /// One batch's bytes
+    #[arg(long, value_name = "BYTES", default_value_t = 1_000_000, value_parser = clap::value_parser!(u64).range(100..=100_000_000))]
+    pub batch_bytes: u64,
+    /// Batches on the way at once
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
+    pub in_flight: u64,
+    /// Records a second of the latency run
+    #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
+    pub rate: u64,
+    /// Seconds of the latency run that count
+    #[arg(long, value_name = "S", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub seconds: u64,
+    /// Seconds before those, which do not
+    #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=600))]
+    pub warm_up: u64,
+    /// Times that everything is run
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: u32,
+    /// Print the table as Markdown
+    #[arg(long)]
+    pub markdown: bool,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum TransportName {
+    Tcp,
+    Tls,
+    Quic,
+}
+
+impl From<TransportName> for Transport {
+    fn from(name: TransportName) -> Self {
+        match name {
+            TransportName::Tcp => Self::Tcp,
+            TransportName::Tls => Self::Tls,
+            TransportName::Quic => Self::Quic,
+        }
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum ClientKind {
+    Lean,
+    Full,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Scenario {
+    Produce,
+    Consume,
+    Latency,
+}
+
+/// One row of the table.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Variant {
+    pub scenario: Scenario,
+    pub transport: Transport,
+    pub size: u32,
+    pub acks: Acks,
+    pub identity: bool,
+    pub client: ClientKind,
+}
+
+impl fmt::Display for Variant {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scenario = match self.scenario {
+            Scenario::Produce => "produce",
+            Scenario::Consume => "consume",
+            Scenario::Latency => "latency",
+        };
+        let client = match self.client {
+            ClientKind::Lean => "lean",
+            ClientKind::Full => "full",
+        };
+        write!(f, "{scenario} {} {} B", self.transport.scheme(), self.size)?;
+        if self.scenario != Scenario::Consume {
+            let acks = match self.acks {
+                Acks::None => "0",
+                Acks::Leader => "1",
+                Acks::All => "all",
+            };
+            write!(f, " acks={acks}")?;
+        }
+        write!(f, " {client}")?;
+        f.write_str(if self.identity { " identity" } else { "" })
+    }
+}
+
+impl std::ops::Deref for Options {
+    type Target = Settings;
+
+    fn deref(&self) -> &Settings {
+        match &self.command {
+            Command::Produce(settings)
+            | Command::Consume(settings)
+            | Command::Latency(settings)
+            | Command::All(settings) => settings,
+        }
+    }
+}
+
+impl Options {
+    fn scenarios(&self) -> &'static [Scenario] {
+        match &self.command {
+            Command::Produce(_) => &[Scenario::Produce],
+            Command::Consume(_) => &[Scenario::Consume],
+            Command::Latency(_) => &[Scenario::Latency],
+            Command::All(_) => &[Scenario::Produce, Scenario::Consume, Scenario::Latency],
+        }
+    }
+
+    /// Every combination that was asked for.
+    pub fn variants(&self) -> Result<Vec<Variant>> {
+        let transports: Vec<Transport> = match &self.bootstrap {
+            Some(address) => vec![address.parse::<Bootstrap>()?.transport],
+            None => self.transports.iter().map(|name| (*name).into()).collect(),
+        };
+        let identities: &[bool] = if self.identity.is_some() {
+            &[false, true]
+        } else {
+            &[false]
+        };
+        let mut variants = Vec::new();
+        for scenario in self.scenarios() {
+            for transport in &transports {
+                for size in &self.sizes {
+                    for acks in self.acks_of(*scenario) {
+                        for identity in identities {
+                            // Reading does not run a transform on produce.
+                            if *identity && *scenario == Scenario::Consume {
+                                continue;
+                            }
+                            variants.push(Variant {
+                                scenario: *scenario,
+                                transport: *transport,
+                                size: *size,
+                                acks: *acks,
+                                identity: *identity,
+                                client: self.client,
+                            });
+                        }
+                    }
+                }
+            }
+        }
+        if variants.is_empty() {
+            bail!("nothing to run: name at least one of --transports, --sizes and --acks");
+        }
+        Ok(variants)
+    }
+
+    /// Reading is the same however the records were acknowledged.
+    fn acks_of(&self, scenario: Scenario) -> &[Acks] {
+        match scenario {
+            Scenario::Consume => &[Acks::Leader],
+            _ => &self.acks,
+        }
+    }
+}
+
+fn key_value(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("{text}: write key=value")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rows(line: &str) -> Vec<String> {
+        let options = Options::parse_from(line.split_whitespace());
+        let variants = options.variants().unwrap();
+        variants.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn variants_are_every_combination() {
+        assert_eq!(
+            rows("bench produce --spawn t --transports tcp --sizes 100,1024 --acks 1,all").len(),
+            4
+        );
+        assert_eq!(
+            rows("bench consume --spawn t --transports tcp,quic --sizes 100"),
+            ["consume tcp 100 B lean", "consume quic 100 B lean"]
+        );
+        assert_eq!(
+            rows(
+                "bench produce --bootstrap tls://h:1 --sizes 100 --acks all --identity i.wasm --client full"
+            ),
+            [
+                "produce tls 100 B acks=all full",
+                "produce tls 100 B acks=all full identity"
+            ]
+        );
+    }
+}
