@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use harness::Suite;
 use harness::suite::program;
+use harness::{Broker, Suite};
 use tidegate::observe::table::{MetricKind, TABLE};
 
 use deployed::{alert_rules, dashboard, metric_names, queries};
@@ -125,7 +125,6 @@ enum Exports {
     /// Every metric of the table has a value: every query must have data.
     Everything,
     /// Only what it has done: queries must evaluate.
-    #[expect(dead_code, reason = "for a broker that serves real clients")]
     WhatItHasDone,
 }
 
@@ -179,4 +178,12 @@ async fn a_real_prometheus_evaluates_every_query_and_alert() {
     let port = touched::admin_port().await;
     check_with_prometheus(port.server.address(), Exports::Everything).await;
     port.server.shutdown().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_broker_exports_what_prometheus_evaluates() {
+    let broker = tokio::task::spawn_blocking(Broker::start)
+        .await
+        .expect("a broker");
+    check_with_prometheus(broker.admin(), Exports::WhatItHasDone).await;
 }
