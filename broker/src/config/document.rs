@@ -140,56 +140,42 @@ pub fn reference() -> String {
     let defaults = Config::default();
     for section in SECTIONS {
         let variable = |key: &str| read::variable(section.name, key);
-        section_reference(
-            &mut text,
-            &format!("[{}]", section.name),
-            section.doc,
-            section.settings,
-            &defaults,
-            &variable,
-        );
+        heading_reference(&mut text, &format!("[{}]", section.name), section.doc);
+        settings_reference(&mut text, section.settings, &defaults, &variable);
         if section.name == "broker" {
-            let variable =
-                |key: &str| read::variable("listener-<name>", key).replace("__NAME__", "_<NAME>_");
-            section_reference(
-                &mut text,
-                "[[listener]]",
-                LISTENER_DOC,
-                listener::SETTINGS,
-                &listener::Written::default(),
-                &variable,
-            );
+            let variable = |key: &str| named_variable("listener", key);
+            heading_reference(&mut text, "[[listener]]", LISTENER_DOC);
+            let defaults = listener::Written::default();
+            settings_reference(&mut text, listener::SETTINGS, &defaults, &variable);
         }
         if section.name == "plugins" {
-            let variable = |key: &str| {
-                read::variable("plugins-preload-<name>", key).replace("__NAME__", "_<NAME>_")
-            };
-            section_reference(
-                &mut text,
-                "[plugins.preload.NAME]",
-                PRELOAD_DOC,
-                PRELOAD,
-                &PreloadPlugin::default(),
-                &variable,
-            );
+            let variable = |key: &str| named_variable("plugins-preload", key);
+            heading_reference(&mut text, "[plugins.preload.NAME]", PRELOAD_DOC);
+            settings_reference(&mut text, PRELOAD, &PreloadPlugin::default(), &variable);
         }
     }
     topic_reference(&mut text);
     text
 }
 
-fn section_reference<C>(
-    text: &mut String,
-    header: &str,
-    doc: &str,
-    settings: &[Setting<C>],
-    defaults: &C,
-    variable: &dyn Fn(&str) -> String,
-) {
+/// The variable of a setting whose table has a name.
+fn named_variable(table: &str, key: &str) -> String {
+    read::variable(&format!("{table}-name"), key).replace("_NAME_", "_<NAME>_")
+}
+
+fn heading_reference(text: &mut String, header: &str, doc: &str) {
     let _ = writeln!(
         text,
         "\n## `{header}`\n\n{doc}\n\n| setting | default | takes | what for |\n|---|---|---|---|"
     );
+}
+
+fn settings_reference<C>(
+    text: &mut String,
+    settings: &[Setting<C>],
+    defaults: &C,
+    variable: &dyn Fn(&str) -> String,
+) {
     for setting in settings {
         let default = match (setting.show)(defaults) {
             Some(value) => format!("`{}`", setting.kind.render(&value)),

@@ -85,13 +85,12 @@ impl Metrics {
         });
     }
 
-    /// Counts one call and its time.
+    /// Counts one call of which a histogram keeps the time.
     fn observe(
         &self,
         group: Group,
         labels: &[&str],
-        histogram: Metric,
-        elapsed: Duration,
+        (histogram, elapsed): (Metric, Duration),
         counters: &[(Metric, u64)],
     ) {
         let store = self.store(group);
@@ -111,8 +110,7 @@ impl Metrics {
         self.observe(
             Group::Api,
             &[api],
-            Metric::RequestDuration,
-            elapsed,
+            (Metric::RequestDuration, elapsed),
             &[(Metric::Requests, 1)],
         );
         if let Some(error) = error {
@@ -189,8 +187,7 @@ impl Metrics {
         self.observe(
             Group::Flush,
             &[],
-            Metric::FlushDuration,
-            elapsed,
+            (Metric::FlushDuration, elapsed),
             &[(Metric::FlushedBytes, bytes)],
         );
     }
@@ -200,8 +197,7 @@ impl Metrics {
         self.observe(
             Group::PluginWorld,
             &[plugin, world],
-            Metric::PluginDuration,
-            elapsed,
+            (Metric::PluginDuration, elapsed),
             &counters,
         );
     }
