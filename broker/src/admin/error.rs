@@ -76,7 +76,9 @@ impl From<DeployError> for ApiError {
         let (status, word) = match &error {
             DeployError::Refused(_) => (StatusCode::UNPROCESSABLE_ENTITY, "refused"),
             DeployError::Missing(_) => (StatusCode::NOT_FOUND, "not-found"),
-            DeployError::MissingRevision(..) => (StatusCode::NOT_FOUND, "no-such-revision"),
+            DeployError::MissingRevision(..) | DeployError::NothingEarlier(..) => {
+                (StatusCode::NOT_FOUND, "no-such-revision")
+            }
             DeployError::InUse(..) => (StatusCode::CONFLICT, "in-use"),
             DeployError::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),
         };

@@ -8,6 +8,7 @@ use serde_json::Value;
 
 use super::CliError;
 use super::admin_client::{AdminOptions, Call};
+use super::output::{Listing, print_line};
 
 #[derive(Debug, Args)]
 #[command(
@@ -66,7 +67,7 @@ pub async fn run(command: PluginCommand) -> Result<(), CliError> {
             if *json {
                 println!("{answer:#}")
             } else {
-                print_table(&answer)
+                print_table(&answer)?
             }
         }
         PluginAction::Rollback { name, revision } => {
@@ -115,53 +116,35 @@ fn active(answer: &Value) -> u64 {
         .unwrap_or_default()
 }
 
-fn print_table(answer: &Value) {
-    let plugins = answer
-        .get("plugins")
-        .unwrap_or(answer)
-        .as_array()
-        .cloned()
-        .unwrap_or_default();
-    if plugins.is_empty() {
-        println!("no plugins; deploy one with `tidegate plugin deploy NAME FILE.wasm`");
-        return;
-    }
-    let mut table = comfy_table::Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
-    table.set_header([
+fn print_table(answer: &Value) -> Result<(), CliError> {
+    let plugins = answer.get("plugins").unwrap_or(answer);
+    let mut listing = Listing::new(&[
         "plugin", "world", "revision", "active", "digest", "bytes", "config",
     ]);
-    for plugin in &plugins {
-        let text = |value: Option<&Value>| match value {
-            Some(Value::String(text)) => text.clone(),
-            Some(other) => other.to_string(),
-            None => String::new(),
-        };
-        for revision in plugin
-            .get("revisions")
-            .and_then(Value::as_array)
-            .into_iter()
-            .flatten()
-        {
-            let number = revision
-                .get("revision")
-                .and_then(Value::as_u64)
-                .unwrap_or_default();
-            let digest: String = text(revision.get("digest")).chars().take(12).collect();
-            table.add_row([
-                text(plugin.get("name")),
-                text(revision.get("world")),
-                number.to_string(),
-                if number == active(plugin) {
-                    "yes".to_owned()
-                } else {
-                    String::new()
-                },
-                digest,
-                text(revision.get("size_bytes")),
-                text(revision.get("config")),
+    for plugin in plugins.as_array().into_iter().flatten() {
+        let revisions = plugin.get("revisions").and_then(Value::as_array);
+        for revision in revisions.into_iter().flatten() {
+            let field = |name: &str| revision.get(name).cloned().unwrap_or_default();
+            let is_active = revision.get("revision") == plugin.get("active");
+            let digest = field("digest")
+                .as_str()
+                .unwrap_or_default()
+                .chars()
+                .take(12)
+                .collect::<String>();
+            listing.row(vec![
+                plugin.get("name").cloned().unwrap_or_default(),
+                field("world"),
+                field("revision"),
+                Value::from(if is_active { "yes" } else { "" }),
+                Value::from(digest),
+                field("size_bytes"),
+                Value::from(field("config").to_string()),
             ]);
         }
     }
-    println!("{table}");
+    if listing.is_empty() {
+        return print_line("no plugins; deploy one with `tidegate plugin deploy NAME FILE.wasm`");
+    }
+    listing.print(false)
 }

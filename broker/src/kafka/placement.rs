@@ -20,7 +20,7 @@ use crate::log::batch::Batch;
 use crate::log::records::{self, BatchTemplate, Record};
 use crate::log::{AppendError, Appended, PartitionLog, Sequence};
 use crate::plugin::{
-    BatchOrigin, KEEP_PARTITION, PluginFailure, PluginHost, RecordReject, Transformed,
+    BatchOrigin, FailureKind, KEEP_PARTITION, PluginFailure, PluginHost, RecordReject, Transformed,
 };
 use crate::types::{Offset, PartitionIndex};
 

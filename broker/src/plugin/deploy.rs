@@ -110,9 +110,9 @@ impl PluginHost {
                 .filter(|kept| kept.revision < existing.entry.active)
                 .max_by_key(|kept| kept.revision),
         }
-        .ok_or_else(|| {
-            let wanted = revision.unwrap_or(existing.entry.active.saturating_sub(1));
-            DeployError::MissingRevision(name.to_owned(), wanted)
+        .ok_or_else(|| match revision {
+            Some(wanted) => DeployError::MissingRevision(name.to_owned(), wanted),
+            None => DeployError::NothingEarlier(name.to_owned(), existing.entry.active),
         })?;
         let active = self
             .load(name, target, &guest_metrics(Some(existing)))

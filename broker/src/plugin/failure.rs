@@ -91,6 +91,8 @@ pub enum DeployError {
     Missing(String),
     #[error("plugin {0} has no revision {1}")]
     MissingRevision(String, u32),
+    #[error("plugin {0} keeps no revision before the active one ({1})")]
+    NothingEarlier(String, u32),
     #[error("plugin {0} is in use by {1}")]
     InUse(String, String),
     #[error("{0}")]
