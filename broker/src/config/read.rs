@@ -351,13 +351,12 @@ impl Reader<'_> {
 
     fn unknown_variables(&mut self) {
         for variable in std::mem::take(&mut self.variables).into_keys() {
-            let known = self
-                .known_variables
-                .iter()
-                .map(String::as_str)
-                .chain(COMMAND_VARIABLES.iter().copied());
-            let fix = match nearest(&variable, known) {
-                Some(near) => format!("did you mean {near}?"),
+            // The prefix that all share would make every two variables alike.
+            let bare = |name| str::strip_prefix(name, PREFIX).unwrap_or(name);
+            let settings = self.known_variables.iter().map(String::as_str);
+            let known = settings.chain(COMMAND_VARIABLES.iter().copied()).map(bare);
+            let fix = match nearest(bare(&variable), known) {
+                Some(near) => format!("did you mean {PREFIX}{near}?"),
                 None if variable.starts_with("TIDEGATE_LISTENER_") => {
                     "a variable changes a setting of a listener that the file names: TIDEGATE_LISTENER_<NAME>_<SETTING>".to_owned()
                 }

@@ -359,8 +359,8 @@ fn variables_override_the_file_and_name_themselves_in_errors() {
     );
     refused(
         "",
-        &[("TIDEGATE_ZZZ", "1")],
-        &[&["TIDEGATE_ZZZ: unknown variable"]],
+        &[("TIDEGATE_LOGG", "1")],
+        &[&["TIDEGATE_LOGG: unknown variable", "config reference"]],
     );
 }
 
