@@ -1,6 +1,6 @@
 //! What authorizers answer, and for how long it holds.
 
-use tidegate::plugin::{FailureKind, PluginAction, Verdict};
+use tidegate::plugin::{AuthorizerCaller, FailureKind, PluginAction, Verdict};
 use tidegate::types::Principal;
 
 use crate::support::Fixture;
@@ -19,9 +19,15 @@ fn check(
     actions: &[PluginAction],
 ) -> Result<Vec<Verdict>, FailureKind> {
     let who = Principal::user(user);
+    let caller = AuthorizerCaller {
+        principal: &who,
+        host: "10.0.0.1",
+        listener: "tls",
+        client_id: Some("app"),
+    };
     fixture
         .host
-        .authorize("roles", &who, "10.0.0.1", "tls", Some("app"), actions)
+        .authorize("roles", &caller, actions)
         .map_err(|failure| failure.kind)
 }
 

@@ -72,7 +72,11 @@ const LAYERS: &[Layer] = &[
     },
     Layer {
         module: "cli",
-        may_import: &["types", "env", "config", "observe", "log", "broker"],
+        may_import: &[
+            "types", "env", "config", "observe", "log", "broker",
+            // Offline inspection finds topics by name; --dev makes certificates, and the demo users.
+            "catalog", "net::dev_certificate", "security::sasl::new_user",
+        ],
         must_not_name: &[],
     },
 ];

@@ -70,6 +70,11 @@ enum Command {
 }
 
 impl Cli {
+    /// The process's arguments; wrong ones end the process with an explanation.
+    pub fn from_arguments() -> Self {
+        Self::parse()
+    }
+
     pub async fn run(self) -> Result<(), CliError> {
         match self.command {
             Command::Serve(command) => serve::run(command).await,

@@ -49,8 +49,6 @@ pub enum DecodeError {
     },
     #[error("the request is malformed at byte {position}: {reason}")]
     Malformed { position: usize, reason: String },
-    #[error("{0} bytes follow the end of the request")]
-    Trailing(usize),
 }
 
 /// Takes the header off the front of a frame. What remains in `frame` is the request.
@@ -96,11 +94,11 @@ fn whole<T, E: std::fmt::Display>(
         position,
         reason: error.to_string(),
     })?;
-    if rest.is_empty() {
-        Ok(request)
-    } else {
-        Err(DecodeError::Trailing(rest.len()))
+    if !rest.is_empty() {
+        // librdkafka leaves bytes behind some of its requests, and Kafka's broker takes no notice.
+        tracing::debug!(bytes = rest.len(), "bytes follow the end of a request");
     }
+    Ok(request)
 }
 
 /// The longest bytes or string field of a request.

@@ -2,18 +2,36 @@
 
 use super::context::Context;
 use crate::catalog::{Operation, ResourceType};
-use crate::plugin::{PluginAction, Verdict};
+use crate::observe::audit;
+use crate::plugin::{AuthorizerCaller, PluginAction, Verdict};
 use crate::security::authorize::{Action, Decision};
+use crate::types::Principal;
 
-/// One answer for each name. A plugin may allow what no ACL speaks of and deny what one allows; it never overrules an ACL's
-/// denial or a super user, and a plugin that fails denies.
+/// One answer for each name. What is denied is counted and goes to the audit trail.
 pub fn decide(
     context: &Context,
     operation: Operation,
     resource_type: ResourceType,
     names: &[&str],
 ) -> Vec<bool> {
-    let services = &context.services;
+    let allowed = evaluate(context, operation, resource_type, names);
+    for (name, _) in names.iter().zip(&allowed).filter(|(_, allowed)| !**allowed) {
+        let (label, host) = (operation_name(operation), &context.session.host);
+        let resource = format!("{resource_type:?}:{name}");
+        audit::denied(&context.principal().to_string(), label, &resource, host);
+        context.services.metrics.authorization_denied(label);
+    }
+    allowed
+}
+
+/// A plugin may allow what no ACL speaks of and deny what one allows; it never overrules an ACL's denial or a super user,
+/// and a plugin that fails denies.
+fn evaluate(
+    context: &Context,
+    operation: Operation,
+    resource_type: ResourceType,
+    names: &[&str],
+) -> Vec<bool> {
     let principal = context.principal();
     let native = |name: &&str| {
         let action = Action {
@@ -21,87 +39,71 @@ pub fn decide(
             resource_type,
             resource_name: name,
         };
-        services
+        context
+            .services
             .authorizer
             .decide(&principal, &context.session.host, &action)
     };
     let decisions: Vec<Decision> = names.iter().map(native).collect();
+    let is_open = |decision: &Decision| matches!(decision, Decision::Allow | Decision::NoMatch);
+    let asked: Vec<usize> = (0..names.len())
+        .filter(|index| is_open(&decisions[*index]))
+        .collect();
     let mut allowed: Vec<bool> = decisions
         .iter()
         .map(|decision| matches!(decision, Decision::AllowAlways | Decision::Allow))
         .collect();
-    let open = |decision: &Decision| matches!(decision, Decision::Allow | Decision::NoMatch);
-    let asked: Vec<usize> = (0..names.len())
-        .filter(|index| open(&decisions[*index]))
-        .collect();
-    if !asked.is_empty() {
-        ask_plugins(
-            context,
-            operation,
-            resource_type,
-            names,
-            &asked,
-            &mut allowed,
-        );
-    }
-    for (name, allowed) in names.iter().zip(&allowed) {
-        if !allowed {
-            tracing::info!(%principal, host = %context.session.host, ?operation, ?resource_type, name, "denied");
-            services
-                .metrics
-                .authorization_denied(operation_name(operation));
-        }
-    }
-    allowed
-}
-
-fn ask_plugins(
-    context: &Context,
-    operation: Operation,
-    resource_type: ResourceType,
-    names: &[&str],
-    asked: &[usize],
-    allowed: &mut [bool],
-) {
     let action = |index: &usize| PluginAction {
         operation: operation as i8,
         resource_type: resource_type as i8,
         resource_name: names[*index].to_owned(),
     };
+    let opinions = ask_plugins(context, &principal, asked.iter().map(action).collect());
+    for (index, opinion) in asked.iter().zip(opinions) {
+        allowed[*index] = opinion.unwrap_or(allowed[*index]);
+    }
+    allowed
+}
+
+/// What the authorizer plugins say of each action; `None` where none has an opinion.
+fn ask_plugins(
+    context: &Context,
+    principal: &Principal,
+    actions: Vec<PluginAction>,
+) -> Vec<Option<bool>> {
     let services = &context.services;
-    let principal = context.principal();
-    let (host, listener) = (&context.session.host, &context.session.info.listener);
-    let mut open: Vec<usize> = asked.to_vec();
+    let caller = AuthorizerCaller {
+        principal,
+        host: &context.session.host,
+        listener: &context.session.info.listener,
+        client_id: context.client_id.as_deref(),
+    };
+    let mut opinions = vec![None; actions.len()];
     for plugin in &services.config.security.authorizers {
+        // A denial is final; what a plugin allowed, the next one may still deny.
+        let open: Vec<usize> = (0..actions.len())
+            .filter(|index| opinions[*index] != Some(false))
+            .collect();
         if open.is_empty() {
-            return;
+            break;
         }
-        let actions: Vec<PluginAction> = open.iter().map(action).collect();
-        let client_id = context.client_id.as_deref();
+        let asked: Vec<PluginAction> = open.iter().map(|index| actions[*index].clone()).collect();
         let verdicts = services
             .plugins
-            .authorize(plugin, &principal, host, listener, client_id, &actions);
-        let verdicts = verdicts.unwrap_or_else(|failure| {
-            tracing::warn!(%failure, %principal, "an authorizer failed: denied");
-            vec![Verdict::Deny(None); open.len()]
-        });
-        for (index, verdict) in open.iter().zip(&verdicts) {
+            .authorize(plugin, &caller, &asked)
+            .unwrap_or_else(|failure| {
+                tracing::warn!(%failure, %principal, "an authorizer failed: denied");
+                vec![Verdict::Deny(None); open.len()]
+            });
+        for (index, verdict) in open.into_iter().zip(verdicts) {
             match verdict {
-                Verdict::Allow => allowed[*index] = true,
-                Verdict::Deny(_) => allowed[*index] = false,
+                Verdict::Allow => opinions[index] = Some(true),
+                Verdict::Deny(_) => opinions[index] = Some(false),
                 Verdict::Abstain => {}
             }
         }
-        // A denial is final; what a plugin allowed, the next one may still deny.
-        let denied =
-            |position: usize| matches!(verdicts.get(position), Some(Verdict::Deny(_)) | None);
-        open = open
-            .iter()
-            .enumerate()
-            .filter(|(position, _)| !denied(*position))
-            .map(|(_, index)| *index)
-            .collect();
     }
+    opinions
 }
 
 /// Kafka's name of an operation, as ACL tools print it.
@@ -152,7 +154,7 @@ pub fn authorized_operations(context: &Context, resource_type: ResourceType, nam
         ResourceType::TransactionalId => &[Write, Describe],
     };
     let bit = |operation: &Operation| {
-        if context.authorize(*operation, resource_type, name) {
+        if evaluate(context, *operation, resource_type, &[name])[0] {
             1 << (*operation as i8)
         } else {
             0

@@ -36,14 +36,13 @@ use self::active::{Active, CallSite};
 use self::component::World;
 use self::engine::PluginEngine;
 use self::host::GuestMetrics;
-use self::instance::AuthorizerCaller;
+pub use self::instance::AuthorizerCaller;
 use self::store::Artifacts;
 use crate::catalog::{Catalog, PluginEntry};
 use crate::config::PluginConfig;
 use crate::env::Clock;
 use crate::log::records::Record;
 use crate::observe::Metrics;
-use crate::types::Principal;
 
 pub use self::failure::{DeployError, FailureKind, PluginFailure, RecordReject};
 pub use self::host::{GuestSeries, GuestValue, Labels};
@@ -296,19 +295,10 @@ impl PluginHost {
     pub fn authorize(
         &self,
         plugin: &str,
-        principal: &Principal,
-        host: &str,
-        listener: &str,
-        client_id: Option<&str>,
+        caller: &AuthorizerCaller<'_>,
         actions: &[PluginAction],
     ) -> Result<Vec<Verdict>, PluginFailure> {
         let active = self.active(plugin, World::Authorizer)?;
-        let caller = AuthorizerCaller {
-            principal,
-            host,
-            listener,
-            client_id,
-        };
         let key = caller.key();
         let mut verdicts = active.decisions.get(&key, actions, self.clock.now_ms());
         let unknown: Vec<usize> = (0..actions.len())
@@ -322,7 +312,7 @@ impl PluginHost {
                 partition: -1,
                 count: asked.len(),
             };
-            let answers = active.call(site, |guest| guest.check(&caller, &asked))?;
+            let answers = active.call(site, |guest| guest.check(caller, &asked))?;
             let now = self.clock.now_ms();
             for ((index, action), answer) in indexes.iter().zip(asked).zip(answers) {
                 verdicts[*index] = Some(answer.0.clone());

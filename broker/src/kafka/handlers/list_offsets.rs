@@ -5,6 +5,7 @@
 //! Needs Describe on the topic. Left out: isolation levels (no transactions, so both ends are the same).
 
 use std::ops::RangeInclusive;
+use std::time::Duration;
 
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
 use kafka_protocol::messages::list_offsets_response::{
@@ -12,13 +13,19 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 
+use tokio::time::timeout;
+
 use crate::catalog::{Operation, ResourceType};
 use crate::kafka::ResponseError;
 use crate::kafka::context::Context;
 use crate::kafka::error::read_code;
-use crate::log::OffsetQuery;
+use crate::log::{OffsetQuery, PartitionLog};
+use crate::types::Offset;
 
 pub const VERSIONS: RangeInclusive<i16> = 1..=10;
+
+/// The longest that the end of a log is waited for.
+const LATEST_WAIT: Duration = Duration::from_secs(1);
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -62,6 +69,15 @@ fn found(
     }
 }
 
+/// The high watermark once it has passed what the log held when asked: a producer that was answered finds its records
+/// below it, although `acks=1` is answered before they are synced.
+async fn latest(log: &PartitionLog) -> Offset {
+    let held = log.offsets().log_end;
+    // Where the log has stopped, or its disk is slow, the watermark as it stands is the truth.
+    let _ = timeout(LATEST_WAIT, log.committed(held - 1)).await;
+    log.offsets().high_watermark
+}
+
 async fn find(
     context: &Context,
     topic: &TopicName,
@@ -85,7 +101,7 @@ async fn find(
         return Err(ResponseError::UnknownLeaderEpoch);
     }
     let query = match partition.timestamp {
-        LATEST => return Ok((log.offsets().high_watermark, -1)),
+        LATEST => return Ok((latest(&log).await, -1)),
         EARLIEST | EARLIEST_LOCAL => return Ok((log.offsets().log_start, -1)),
         LATEST_TIERED => return Ok(NONE),
         MAX_TIMESTAMP => OffsetQuery::MaxTimestamp,
