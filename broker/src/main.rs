@@ -4,10 +4,6 @@ use std::process::ExitCode;
 
 use tidegate::cli::Cli;
 
-/// Buffers of every size come and go with requests; this allocator gives their pages back, where the system's keeps them.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
     let cli = Cli::from_arguments();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
