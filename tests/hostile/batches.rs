@@ -120,9 +120,8 @@ fn lengths_and_counts_that_disagree_with_the_batch_are_refused() {
     ]);
 }
 
-/// 256 MiB of zeros in some 256 KiB: stored as it came, because the broker has no reason to look inside.
-#[test]
-fn a_decompression_bomb_is_not_expanded() {
+/// 256 MiB of zeros in some 256 KiB.
+fn bomb() -> Bytes {
     const ZEROS: usize = 256 << 20;
     let mut record = BytesMut::new();
     batch::put_record(&mut record, 0, None, &vec![0; ZEROS]);
@@ -131,7 +130,13 @@ fn a_decompression_bomb_is_not_expanded() {
     let body = encoder.finish().expect("memory can be written");
     let bomb = batch::with_header(&body, GZIP, 1, Producer::default());
     assert!(bomb.len() < 1 << 20, "the bomb fits into a message");
+    bomb
+}
 
+/// Stored as it came, because the broker has no reason to look inside.
+#[test]
+fn a_decompression_bomb_is_not_expanded() {
+    let bomb = bomb();
     let mut victim = Victim::start();
     let mut client = victim.connect();
     client
@@ -143,4 +148,38 @@ fn a_decompression_bomb_is_not_expanded() {
             .unwrap_or_else(|error| panic!("{error:#}"));
     }
     victim.check("a decompression bomb");
+}
+
+/// A topic with a transform has a reason to look inside: the batch is refused where its bytes pass the bound, and the next
+/// one is transformed.
+#[test]
+fn a_decompression_bomb_is_refused_before_a_transform_sees_it() {
+    let guest = harness::guests::build_guest("identity");
+    let bomb = bomb();
+    let mut victim = Victim::start();
+    let component = guest.display().to_string();
+    victim
+        .broker
+        .command(&["plugin", "deploy", "identity", &component])
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    let mut client = victim.connect();
+    client
+        .create_topic("viewed", 1, &[("tidegate.transform", "identity")])
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    let mut produce = |batch: Bytes| {
+        client
+            .produce("viewed", 0, -1, batch)
+            .unwrap_or_else(|error| panic!("{error:#}"))
+    };
+    // The first call brings the plugin's engine up, which is not the bomb's doing.
+    assert_eq!(produce(batch::of_values(&["before"])).error_code, 0);
+    victim.memory = victim.broker.memory_rss();
+    for _ in 0..8 {
+        let refused = produce(bomb.clone());
+        assert_ne!(refused.error_code, 0);
+        assert!(refused.error_message.is_some(), "the refusal says why");
+    }
+    let after = produce(batch::of_values(&["after"]));
+    assert_eq!((after.error_code, after.base_offset), (0, 1));
+    victim.check("a decompression bomb before a transform");
 }

@@ -9,8 +9,8 @@ use super::store::{Change, Store, Table};
 use super::{Catalog, CatalogError};
 use crate::types::TimestampMs;
 
-/// One revision of a deployed plugin.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+/// One revision of a deployed plugin. Its configuration may hold secrets (a salt, say): `Debug` shows the keys alone.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PluginRevision {
     pub revision: u32,
     /// SHA-256 of the component, in hexadecimal; the bytes are kept under it.
@@ -19,6 +19,17 @@ pub struct PluginRevision {
     pub config: BTreeMap<String, String>,
     pub deployed_ms: TimestampMs,
     pub size_bytes: u64,
+}
+
+impl std::fmt::Debug for PluginRevision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PluginRevision")
+            .field("revision", &self.revision)
+            .field("digest", &self.digest)
+            .field("world", &self.world)
+            .field("config", &self.config.keys())
+            .finish_non_exhaustive()
+    }
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
