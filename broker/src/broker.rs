@@ -154,7 +154,6 @@ fn recover(config: Config, metrics: Arc<Metrics>) -> Result<Services, StartError
         clock.clone(),
     )
     .map_err(failed("plugins"))?;
-    preload_plugins(&config, &plugins)?;
     check_authorizers(&config, &plugins)?;
     let coordinator = Coordinator::open(
         config.groups.clone(),
@@ -192,23 +191,6 @@ fn create_dir(data: &Path) -> Result<(), StartError> {
         part: "broker.data-dir",
         message: format!("{} cannot be created: {error}", data.display()),
     })
-}
-
-/// Deploys the configured plugins that are not deployed yet: what an operator deployed since is left alone.
-fn preload_plugins(config: &Config, plugins: &PluginHost) -> Result<(), StartError> {
-    for (name, preload) in &config.plugins.preload {
-        if plugins.world(name).is_some() {
-            continue;
-        }
-        let component = std::fs::read(&preload.file).map_err(|error| StartError {
-            part: "plugins.preload",
-            message: format!("{name}: {} cannot be read: {error}", preload.file.display()),
-        })?;
-        plugins
-            .deploy(name, &component, preload.config.clone())
-            .map_err(failed("plugins.preload"))?;
-    }
-    Ok(())
 }
 
 /// A missing authorizer would deny everything without saying so: better not to start.
