@@ -15,10 +15,11 @@ use crate::catalog::Catalog;
 use crate::config::{Config, Transport};
 use crate::coordinator::Coordinator;
 use crate::env::Clock;
+use crate::env::files::{self, Disk};
 use crate::kafka::context::Services;
 use crate::kafka::dispatch::KafkaService;
 use crate::kafka::topics::{Topics, TopicsParts};
-use crate::log::LogSet;
+use crate::log::{Background, LogSet};
 use crate::net::Listeners;
 use crate::observe::{Health, Metrics};
 use crate::plugin::PluginHost;
@@ -57,7 +58,9 @@ impl Broker {
         let health = Arc::new(Health::default());
         let services = {
             let (config, metrics) = (config.clone(), metrics.clone());
-            let recovery = tokio::task::spawn_blocking(move || recover(config, metrics));
+            let recovery = tokio::task::spawn_blocking(move || {
+                recover(config, metrics, Surroundings::default())
+            });
             Arc::new(recovery.await.map_err(failed("recovery"))??)
         };
         metrics.set_collector(gauges::collector(&services));
@@ -134,14 +137,53 @@ impl Broker {
     }
 }
 
+/// What a broker stands on. By default the machine's clock and disk, and threads of its own for the work behind the logs.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    pub clock: Clock,
+    /// Where catalog and logs are; the plugins' folder is always the machine's. `None` means the machine's.
+    pub disk: Option<Arc<dyn Disk>>,
+    pub background: Background,
+}
+
+impl Default for Surroundings {
+    fn default() -> Self {
+        Self {
+            clock: Clock::system(),
+            disk: None,
+            background: Background::Threads,
+        }
+    }
+}
+
 /// Opens everything that is on disk. Blocking.
-fn recover(config: Config, metrics: Arc<Metrics>) -> Result<Services, StartError> {
-    let clock = Clock::system();
+pub fn recover(
+    config: Config,
+    metrics: Arc<Metrics>,
+    surroundings: Surroundings,
+) -> Result<Services, StartError> {
+    let Surroundings {
+        clock,
+        disk,
+        background,
+    } = surroundings;
     let data = &config.broker.data_dir;
-    create_dir(data)?;
-    let catalog = Catalog::open(data).map_err(failed("catalog"))?;
-    let logs = LogSet::open(&data.join("log"), config.log.clone(), clock.clone())
-        .map_err(failed("log"))?;
+    let catalog = match &disk {
+        Some(disk) => Catalog::open_on(disk.as_ref(), data),
+        None => {
+            create_dir(data)?;
+            Catalog::open(data)
+        }
+    }
+    .map_err(failed("catalog"))?;
+    let logs = LogSet::open_with(
+        disk.unwrap_or_else(files::machine),
+        &data.join("log"),
+        config.log.clone(),
+        clock.clone(),
+        background,
+    )
+    .map_err(failed("log"))?;
     let observer = metrics.clone();
     logs.on_flush(Arc::new(move |elapsed: Duration, bytes: u64| {
         observer.flushed(elapsed, bytes)

@@ -10,6 +10,7 @@
 //! Which names are legal, and who may do what, is the caller's to decide. The catalog bounds sizes and counts alone.
 
 mod acl;
+mod disk;
 mod plugin;
 mod producer_id;
 mod store;
@@ -21,6 +22,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -33,6 +35,7 @@ pub use store::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
 pub use topic::Topic;
 pub use user::{MAX_USERS, ScramVerifier, User};
 
+use crate::env::files::Disk;
 use store::Store;
 use topic::Topics;
 
@@ -71,13 +74,25 @@ impl Catalog {
     /// `Store` when another process has it open, when the file is damaged or from a newer version, or when the disk
     /// refuses; the message names the file or the directory.
     pub fn open(directory: &Path) -> Result<Arc<Self>, CatalogError> {
-        // The store panics on some damaged pages, at open or while they are read; to the caller both are damage.
-        std::panic::catch_unwind(|| Self::load(directory))
+        Self::guarded(directory, || Store::open(directory))
+    }
+
+    /// As `open`, with the store file on the given disk.
+    pub fn open_on(disk: &dyn Disk, directory: &Path) -> Result<Arc<Self>, CatalogError> {
+        Self::guarded(directory, || Store::open_on(disk, directory))
+    }
+
+    /// The store panics on some damaged pages, at open or while they are read; to the caller both are damage.
+    fn guarded(
+        directory: &Path,
+        open: impl FnOnce() -> Result<Store, CatalogError>,
+    ) -> Result<Arc<Self>, CatalogError> {
+        let load = AssertUnwindSafe(|| Self::load(open()?));
+        std::panic::catch_unwind(load)
             .unwrap_or_else(|_| Err(store::damaged(directory, "a page cannot be read")))
     }
 
-    fn load(directory: &Path) -> Result<Arc<Self>, CatalogError> {
-        let store = Store::open(directory)?;
+    fn load(store: Store) -> Result<Arc<Self>, CatalogError> {
         let topics = RwLock::new(Topics::load(&store)?);
         let acls = ArcSwap::from_pointee(acl::load(&store)?);
         let users = RwLock::new(user::load(&store)?);

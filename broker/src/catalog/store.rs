@@ -17,6 +17,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::CatalogError;
+use super::disk::StoreFile;
+use crate::env::files::Disk;
 
 /// The longest key, in bytes of UTF-8: every legal name and ACL fits with room to spare.
 pub const MAX_KEY_BYTES: usize = 4096;
@@ -134,10 +136,36 @@ impl Store {
         let fail =
             |error: &dyn Display| CatalogError::Store(format!("{}: {error}", file.display()));
         std::fs::create_dir_all(directory).map_err(|error| fail(&error))?;
-        let mut database = Database::builder()
-            .set_cache_size(CACHE_BYTES)
+        let database = builder()
             .create(&file)
             .map_err(|error| open_error(directory, &error))?;
+        let sync = || std::fs::File::open(directory)?.sync_all();
+        Self::checked(database, directory, sync)
+    }
+
+    /// As `open`, on another disk than this machine's.
+    pub fn open_on(disk: &dyn Disk, directory: &Path) -> Result<Self, CatalogError> {
+        let file = directory.join(FILE_NAME);
+        let fail =
+            |error: &dyn Display| CatalogError::Store(format!("{}: {error}", file.display()));
+        disk.create_folders(directory)
+            .map_err(|error| fail(&error))?;
+        let backend = StoreFile::open(disk, &file)
+            .map_err(|error| fail(&error))?
+            .ok_or_else(|| open_error(directory, &DatabaseError::DatabaseAlreadyOpen))?;
+        let database = builder()
+            .create_with_backend(backend)
+            .map_err(|error| open_error(directory, &error))?;
+        Self::checked(database, directory, || disk.sync_folder(directory))
+    }
+
+    /// Verifies what was opened, and makes what a new store consists of.
+    fn checked(
+        mut database: Database,
+        directory: &Path,
+        sync_directory: impl FnOnce() -> std::io::Result<()>,
+    ) -> Result<Self, CatalogError> {
+        let file = directory.join(FILE_NAME);
         let intact = database
             .check_integrity()
             .map_err(|error| open_error(directory, &error))?;
@@ -148,9 +176,8 @@ impl Store {
             );
         }
         // The name of a new file is durable only when its directory is.
-        std::fs::File::open(directory)
-            .and_then(|directory| directory.sync_all())
-            .map_err(|error| fail(&error))?;
+        sync_directory()
+            .map_err(|error| CatalogError::Store(format!("{}: {error}", file.display())))?;
         let store = Self { database, file };
         store.create_tables().map_err(|error| store.fail(&error))?;
         Ok(store)
@@ -227,6 +254,12 @@ impl Store {
     fn fail(&self, error: &redb::Error) -> CatalogError {
         CatalogError::Store(format!("{}: {error}", self.file.display()))
     }
+}
+
+fn builder() -> redb::Builder {
+    let mut builder = Database::builder();
+    builder.set_cache_size(CACHE_BYTES);
+    builder
 }
 
 fn boxed(error: impl Into<redb::Error>) -> Box<redb::Error> {

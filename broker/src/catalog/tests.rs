@@ -347,3 +347,16 @@ fn debug_output_keeps_verifiers_secret() {
         "{shown}"
     );
 }
+
+#[test]
+fn a_disk_of_the_callers_holds_the_same_store() {
+    let directory = tempfile::tempdir().unwrap();
+    let disk = crate::env::files::machine();
+    let catalog = Catalog::open_on(disk.as_ref(), directory.path()).unwrap();
+    catalog.create_topic(topic("orders")).unwrap();
+    let again = Catalog::open_on(disk.as_ref(), directory.path());
+    assert!(again.unwrap_err().to_string().contains("another"));
+    drop(catalog);
+    let catalog = Catalog::open(directory.path()).unwrap();
+    assert!(catalog.topic("orders").is_some());
+}

@@ -422,6 +422,8 @@ impl Driver {
                 .next()
                 .map_or(next_sweep, |at| at.min(next_sweep));
             tokio::select! {
+                // In this order always, so that a simulated run is the same each time.
+                biased;
                 () = tokio::time::sleep_until(self.started + wake_at) => {}
                 () = self.timers.earlier() => {}
             }

@@ -8,12 +8,11 @@ use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 use parking_lot::RwLock;
-use uuid::Uuid;
 
 use super::placement::Lane;
 use crate::catalog::{Catalog, CatalogError, Topic};
 use crate::config::{BrokerConfig, TopicConfig};
-use crate::env::Clock;
+use crate::env::{self, Clock, random_bytes};
 use crate::log::{LogSet, PartitionLog};
 use crate::plugin::PluginHost;
 use crate::types::{PartitionId, PartitionIndex, TopicId};
@@ -247,7 +246,7 @@ impl Topics {
         let _one_at_a_time = self.change.lock().await;
         let (_, partitions) = self.validate(&new)?;
         let topic = Topic {
-            id: TopicId(Uuid::new_v4()),
+            id: TopicId(uuid::Builder::from_random_bytes(random_bytes()).into_uuid()),
             name: new.name.into(),
             partitions,
             internal: false,
@@ -361,7 +360,7 @@ impl Topics {
         work: impl FnOnce(&TopicsParts) -> Result<T, TopicError> + Send + 'static,
     ) -> Result<T, TopicError> {
         let parts = self.parts.clone();
-        match tokio::task::spawn_blocking(move || work(&parts)).await {
+        match env::blocking(move || work(&parts)).await {
             Ok(result) => result,
             Err(error) => Err(TopicError::storage(format!(
                 "the change was interrupted: {error}"

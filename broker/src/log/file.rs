@@ -1,25 +1,18 @@
-//! Every call that the log makes to the operating system's files, and nothing else: the seam for another disk.
+//! The log's files: what it asks of a disk, in whole reads and writes.
 //!
-//! A **disk** knows paths, a **file** knows positions. Neither knows what the bytes mean. Errors come back as the
+//! A thin layer over [`env::files`](crate::env::files), which is the seam for another disk. Errors come back as the
 //! operating system gave them; [`is_full`] tells the one that passes by itself when space returns.
 
-use std::fs;
 use std::io::{self, IoSlice};
 use std::path::Path;
-#[cfg(test)]
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
-
-use rustix::buffer::spare_capacity;
-use rustix::fs::{Advice, FallocateFlags, FlockOperation};
-use rustix::io::Errno;
 
 #[cfg(test)]
 use super::faults::Faults;
+use crate::env::files;
 use crate::types::TimestampMs;
 
-/// Where the kernel names the boot it runs in.
-const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
+pub(super) use crate::env::files::{Access, Entry};
 
 /// What is asked of the disk, so that a test can refuse it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -33,33 +26,25 @@ pub(super) enum Operation {
     Remove,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Access {
-    Read,
-    /// Reading and writing; the file is made when missing.
-    Write,
-    /// As `Write`, and what the file held is dropped.
-    Replace,
-}
-
-/// One entry of a folder.
-#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub(super) struct Entry {
-    pub name: String,
-    pub is_folder: bool,
-}
-
-/// The folders of this machine. Cheap to clone.
-#[derive(Clone, Debug, Default)]
+/// The folders that the log lives in. Cheap to clone.
+#[derive(Clone, Debug)]
 pub(super) struct Disk {
+    disk: Arc<dyn files::Disk>,
     #[cfg(test)]
     pub(super) faults: Arc<Faults>,
+}
+
+impl Default for Disk {
+    /// This machine's.
+    fn default() -> Self {
+        Self::new(files::machine())
+    }
 }
 
 /// An open file, read and written by position. Shared between threads behind an `Arc`.
 #[derive(Debug)]
 pub(super) struct File {
-    handle: fs::File,
+    handle: Box<dyn files::File>,
     #[cfg(test)]
     faults: Arc<Faults>,
 }
@@ -72,44 +57,35 @@ pub(super) fn is_full(error: &io::Error) -> bool {
     )
 }
 
+fn unless_missing(outcome: io::Result<()>) -> io::Result<()> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        outcome => outcome,
+    }
+}
+
 impl Disk {
+    pub fn new(disk: Arc<dyn files::Disk>) -> Self {
+        Self {
+            disk,
+            #[cfg(test)]
+            faults: Arc::default(),
+        }
+    }
+
     pub fn create_folders(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        self.disk.create_folders(path)
     }
 
     /// The entries of a folder in the order of their names; none when the folder is missing.
     pub fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        let folder = match fs::read_dir(path) {
-            Ok(folder) => folder,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(error),
-        };
-        let mut entries = Vec::new();
-        for entry in folder {
-            let entry = entry?;
-            // A name that is not UTF-8 is not one of ours.
-            if let Ok(name) = entry.file_name().into_string() {
-                let is_folder = entry.file_type()?.is_dir();
-                entries.push(Entry { name, is_folder });
-            }
-        }
-        entries.sort();
-        Ok(entries)
+        self.disk.list(path)
     }
 
     pub fn open(&self, path: &Path, access: Access) -> io::Result<File> {
         self.check(Operation::Open)?;
-        let handle = match access {
-            Access::Read => fs::File::open(path)?,
-            Access::Write | Access::Replace => fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(access == Access::Replace)
-                .open(path)?,
-        };
         Ok(File {
-            handle,
+            handle: self.disk.open(path, access)?,
             #[cfg(test)]
             faults: Arc::clone(&self.faults),
         })
@@ -117,50 +93,35 @@ impl Disk {
 
     /// When a file was last written, in milliseconds since the Unix epoch.
     pub fn modified(&self, path: &Path) -> io::Result<TimestampMs> {
-        let since = fs::metadata(path)?
-            .modified()?
-            .duration_since(UNIX_EPOCH)
-            .unwrap_or_default();
-        Ok(TimestampMs::try_from(since.as_millis()).unwrap_or(TimestampMs::MAX))
+        self.disk.modified(path)
     }
 
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         self.check(Operation::Rename)?;
-        fs::rename(from, to)
+        self.disk.rename(from, to)
     }
 
     /// Removes a file; one that is missing already is no error.
     pub fn remove(&self, path: &Path) -> io::Result<()> {
         self.check(Operation::Remove)?;
-        match fs::remove_file(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
-        }
+        unless_missing(self.disk.remove(path))
     }
 
     /// Removes a folder with all that is left in it; one that is missing already is no error.
     pub fn remove_folder(&self, path: &Path) -> io::Result<()> {
-        self.check(Operation::Remove)?;
-        match fs::remove_dir_all(path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-            outcome => outcome,
-        }
+        self.remove(path)
     }
 
     /// Makes names durable: what was created, renamed or removed in this folder.
     pub fn sync_folder(&self, path: &Path) -> io::Result<()> {
         self.check(Operation::Sync)?;
-        fs::File::open(path)?.sync_all()
+        self.disk.sync_folder(path)
     }
 
     /// Takes the lock on a file for as long as the answer lives; `None` when another process has it.
     pub fn lock(&self, path: &Path) -> io::Result<Option<File>> {
         let file = self.open(path, Access::Write)?;
-        match rustix::fs::flock(&file.handle, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(file)),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(error.into()),
-        }
+        Ok(file.handle.try_lock()?.then_some(file))
     }
 
     /// Names the run of the operating system. Within one run nothing that was written to a file is lost, whatever
@@ -170,13 +131,16 @@ impl Disk {
         if let Some(id) = self.faults.boot_id() {
             return Some(id);
         }
-        let text = fs::read_to_string(BOOT_ID).ok()?;
-        Some(*uuid::Uuid::parse_str(text.trim()).ok()?.as_bytes())
+        self.disk.boot_id()
     }
 
     /// Whether there is such a file.
     pub fn exists(&self, path: &Path) -> io::Result<bool> {
-        path.try_exists()
+        match self.disk.modified(path) {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     #[cfg(test)]
@@ -192,7 +156,7 @@ impl Disk {
 
 impl File {
     pub fn len(&self) -> io::Result<u64> {
-        Ok(self.handle.metadata()?.len())
+        self.handle.length()
     }
 
     /// Replaces the buffer's content by `count` bytes from `position`, fewer where the file ends. The buffer is
@@ -205,10 +169,11 @@ impl File {
         buffer.reserve(count);
         while buffer.len() < count {
             let from = position + buffer.len() as u64;
-            match rustix::io::pread(&self.handle, spare_capacity(buffer), from) {
+            match self.handle.read_at(buffer, from) {
                 Ok(0) => break,
-                Ok(_) | Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Ok(_) => {}
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         buffer.truncate(count);
@@ -229,11 +194,11 @@ impl File {
             let body_part =
                 &body[written.saturating_sub(head.len())..end.saturating_sub(head.len())];
             let parts = [IoSlice::new(head_part), IoSlice::new(body_part)];
-            match rustix::io::pwritev(&self.handle, &parts, at) {
+            match self.handle.write_at(&parts, at) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(count) => written += count,
-                Err(Errno::INTR) => {}
-                Err(error) => return Err(error.into()),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
             }
         }
         Ok(())
@@ -243,27 +208,23 @@ impl File {
     /// no error: the blocks then come with the writes.
     pub fn allocate(&self, position: u64, length: u64) -> io::Result<()> {
         self.check(Operation::Allocate)?;
-        match rustix::fs::fallocate(&self.handle, FallocateFlags::empty(), position, length) {
-            Ok(()) | Err(Errno::OPNOTSUPP | Errno::NOSYS) => Ok(()),
-            Err(error) => Err(error.into()),
-        }
+        self.handle.allocate(position, length)
     }
 
     pub fn set_len(&self, length: u64) -> io::Result<()> {
         self.check(Operation::SetLength)?;
-        self.handle.set_len(length)
+        self.handle.set_length(length)
     }
 
     /// Lets the system forget what it has cached of the file, so that it is read from the disk again.
     pub fn drop_cache(&self) -> io::Result<()> {
-        rustix::fs::fadvise(&self.handle, 0, None, Advice::DontNeed)?;
-        Ok(())
+        self.handle.drop_cache()
     }
 
     /// Makes everything written so far durable, with the metadata that reading it back needs.
     pub fn sync(&self) -> io::Result<()> {
         self.check(Operation::Sync)?;
-        self.handle.sync_data()
+        self.handle.sync()
     }
 
     #[cfg(test)]

@@ -3,7 +3,8 @@
 //! Partitions hash to **lanes**, one thread each. A partition with unsynced batches queues at its lane, *urgent* when
 //! somebody waits for it, else *lazy*: then its turn comes after the configured delay. While one sync runs, whatever is
 //! appended meanwhile is covered by the next one. The **keeper** is one thread for the slow chores behind: checkpoints
-//! and index files, so that no commit waits for them.
+//! and index files, so that no commit waits for them. Both have their threads, unless whoever opened the set of logs does
+//! their work itself, one unit at a time.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -95,6 +96,33 @@ impl Lane {
         }
     }
 
+    /// Does one unit of the lane's work on the caller's thread: syncs the first partition that somebody waits for, or the
+    /// first lazy one, due or not. False when there is none.
+    pub fn step(&self, urgent: bool) -> bool {
+        let partition = {
+            let mut queue = self.queue.lock();
+            if urgent && !queue.urgent.is_empty() {
+                Some((URGENT, queue.urgent.remove(0)))
+            } else if urgent {
+                None
+            } else {
+                queue.lazy.pop_front().map(|(_, log)| (LAZY, log))
+            }
+        };
+        let Some((expected, partition)) = partition else {
+            return false;
+        };
+        let mark = &partition.queued.0;
+        // Another mark than expected: its turn is another one.
+        if mark
+            .compare_exchange(expected, IDLE, Ordering::SeqCst, Ordering::SeqCst)
+            .is_ok()
+        {
+            partition.flush();
+        }
+        true
+    }
+
     /// Waits until partitions are due; `None` when the lane is to end.
     fn next(&self) -> Option<Vec<Arc<PartitionLog>>> {
         let mut queue = self.queue.lock();
@@ -146,6 +174,15 @@ fn keep(chores: &Receiver<Chore>) {
     while let Ok(Chore::Checkpoint(partition)) = chores.recv() {
         partition.keep_checkpoint();
     }
+}
+
+/// Does one chore on the caller's thread; false when there is none.
+pub(super) fn keep_one(chores: &Receiver<Chore>) -> bool {
+    let Ok(Chore::Checkpoint(partition)) = chores.try_recv() else {
+        return false;
+    };
+    partition.keep_checkpoint();
+    true
 }
 
 /// The threads behind a set of logs; dropping it ends them.

@@ -38,7 +38,7 @@ use bytes::Bytes;
 use crate::types::{Offset, TimestampMs};
 
 pub use partition::PartitionLog;
-pub use set::{FlushObserver, LogSet};
+pub use set::{Background, FlushObserver, LogSet, Work};
 
 /// What an append did, or what the first append of a duplicate had done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]

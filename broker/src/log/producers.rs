@@ -246,11 +246,12 @@ impl Producers {
 
     /// Appends a snapshot to `out`: everything but what was placed elsewhere.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let kept: Vec<_> = self
+        let mut kept: Vec<_> = self
             .by_id
             .iter()
             .filter(|(_, producer)| !producer.placed)
             .collect();
+        kept.sort_unstable_by_key(|(id, _)| **id);
         out.extend_from_slice(&u32::try_from(kept.len()).unwrap_or(u32::MAX).to_be_bytes());
         for (id, producer) in kept {
             out.extend_from_slice(&id.to_be_bytes());

@@ -3,14 +3,14 @@
 use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use parking_lot::{Mutex, RwLock};
 
 use super::file::{Disk, File};
-use super::flush::{Chore, Lane, Threads};
+use super::flush::{Chore, Lane, Threads, keep_one};
 use super::partition::PartitionLog;
 use super::pool::Pool;
 use super::producers::Limits;
@@ -18,6 +18,7 @@ use super::recover::recover;
 use super::segment::base_of;
 use crate::config::{LogConfig, TopicConfig};
 use crate::env::Clock;
+use crate::env::files;
 use crate::types::{PartitionId, TopicId};
 
 const RECYCLE_FOLDER: &str = "recycle";
@@ -34,6 +35,39 @@ impl fmt::Debug for Observer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Observer")
     }
+}
+
+/// Who does the work behind: the flush lanes' and the keeper's.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Background {
+    /// Threads of the set's own.
+    #[default]
+    Threads,
+    /// Nobody but [`LogSet::step`], which the simulator calls.
+    Manual,
+}
+
+/// The kinds of work behind.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Work {
+    /// Syncing a partition that somebody waits for.
+    Flush,
+    /// Syncing a partition that nobody waits for.
+    LazyFlush,
+    /// Writing a partition's checkpoint.
+    Checkpoint,
+}
+
+impl Work {
+    pub const ALL: [Self; 3] = [Self::Flush, Self::LazyFlush, Self::Checkpoint];
+}
+
+/// The work behind, in the hands of whoever does it.
+#[derive(Debug)]
+enum Workers {
+    Threads(#[expect(dead_code, reason = "dropping it ends the threads")] Threads),
+    /// What the keeper was asked to do and nobody has done yet.
+    Manual(Mutex<Receiver<Chore>>),
 }
 
 /// What every partition log uses.
@@ -84,14 +118,31 @@ pub struct LogSet {
     partitions: RwLock<HashMap<PartitionId, Arc<PartitionLog>>>,
     /// Recovery of one partition must not run twice at once.
     opening: Mutex<()>,
-    _threads: Threads,
+    workers: Workers,
 }
 
 impl LogSet {
     /// Opens the folder, prepares recycling and starts the flush lanes. Partitions are opened one by one after it. The
     /// folder is the log's own (`<data>/log`); another process that has it open is an error.
     pub fn open(directory: &Path, config: LogConfig, clock: Clock) -> Result<Arc<Self>, String> {
-        Self::open_on(Disk::default(), directory, config, clock)
+        Self::open_on(
+            Disk::default(),
+            directory,
+            config,
+            clock,
+            Background::Threads,
+        )
+    }
+
+    /// As `open`, on a disk of the caller's, and with the work behind in the hands that `background` says.
+    pub fn open_with(
+        disk: Arc<dyn files::Disk>,
+        directory: &Path,
+        config: LogConfig,
+        clock: Clock,
+        background: Background,
+    ) -> Result<Arc<Self>, String> {
+        Self::open_on(Disk::new(disk), directory, config, clock, background)
     }
 
     pub(super) fn open_on(
@@ -99,6 +150,7 @@ impl LogSet {
         directory: &Path,
         config: LogConfig,
         clock: Clock,
+        background: Background,
     ) -> Result<Arc<Self>, String> {
         let context =
             |error: std::io::Error| format!("log folder {}: {error}", directory.display());
@@ -118,7 +170,12 @@ impl LogSet {
             .map(|_| Arc::new(Lane::new(config.flush_max_delay)))
             .collect();
         let (chores, receiver) = mpsc::channel();
-        let threads = Threads::start(&lanes, chores.clone(), receiver).map_err(context)?;
+        let workers = match background {
+            Background::Threads => {
+                Workers::Threads(Threads::start(&lanes, chores.clone(), receiver).map_err(context)?)
+            }
+            Background::Manual => Workers::Manual(Mutex::new(receiver)),
+        };
         let shared = Shared {
             boot_id: disk.boot_id().unwrap_or_default(),
             disk,
@@ -135,8 +192,20 @@ impl LogSet {
             shared: Arc::new(shared),
             partitions: RwLock::default(),
             opening: Mutex::new(()),
-            _threads: threads,
+            workers,
         }))
+    }
+
+    /// Does one unit of the given work on the caller's thread; false when there is none of it, or when threads do it.
+    pub fn step(&self, work: Work) -> bool {
+        let Workers::Manual(chores) = &self.workers else {
+            return false;
+        };
+        match work {
+            Work::Flush => self.shared.lanes.iter().any(|lane| lane.step(true)),
+            Work::LazyFlush => self.shared.lanes.iter().any(|lane| lane.step(false)),
+            Work::Checkpoint => keep_one(&chores.lock()),
+        }
     }
 
     /// Says who is told of each flush. The first call counts.
@@ -170,9 +239,11 @@ impl LogSet {
         self.partitions.read().get(&id).cloned()
     }
 
-    /// Every open partition, in no order.
+    /// Every open partition, in the order of their ids.
     pub fn partitions(&self) -> Vec<Arc<PartitionLog>> {
-        self.partitions.read().values().cloned().collect()
+        let mut logs: Vec<_> = self.partitions.read().values().cloned().collect();
+        logs.sort_unstable_by_key(|log| log.id());
+        logs
     }
 
     fn topic_folder(&self, topic: TopicId) -> PathBuf {
@@ -186,11 +257,12 @@ impl LogSet {
         let folder = self.topic_folder(topic);
         let logs: Vec<_> = {
             let mut partitions = self.partitions.write();
-            let ids: Vec<_> = partitions
+            let mut ids: Vec<_> = partitions
                 .keys()
                 .filter(|id| id.topic == topic)
                 .copied()
                 .collect();
+            ids.sort_unstable();
             ids.iter().filter_map(|id| partitions.remove(id)).collect()
         };
         let context = |error: std::io::Error| format!("deleting {}: {error}", folder.display());
@@ -246,6 +318,10 @@ impl LogSet {
     /// Syncs everything and writes the clean-stop markers. Blocking. Appends are refused from now on.
     pub fn shutdown(&self) {
         let logs = self.partitions();
+        if matches!(self.workers, Workers::Manual(_)) {
+            logs.iter().for_each(|log| log.close());
+            return;
+        }
         let share = logs.len().div_ceil(CLOSERS).max(1);
         std::thread::scope(|scope| {
             for logs in logs.chunks(share) {

@@ -12,6 +12,7 @@ use kafka_protocol::messages::create_acls_response::AclCreationResult;
 use kafka_protocol::messages::{CreateAclsRequest, CreateAclsResponse};
 
 use crate::catalog::{Acl, Operation, PatternType, ResourceType};
+use crate::env;
 use crate::kafka::acl_codes::{self, WILDCARD};
 use crate::kafka::context::{CLUSTER, Context};
 use crate::kafka::error::{catalog_code, message};
@@ -49,7 +50,7 @@ pub async fn handle(context: &Context, request: CreateAclsRequest) -> CreateAcls
 
 async fn add(context: &Context, acls: Vec<Acl>) -> Result<(), TopicError> {
     let catalog = context.services.catalog.clone();
-    match tokio::task::spawn_blocking(move || catalog.add_acls(acls)).await {
+    match env::blocking(move || catalog.add_acls(acls)).await {
         Ok(outcome) => outcome.map_err(|error| refusal(catalog_code(&error), error.to_string())),
         Err(_) => Err(refusal(
             ResponseError::UnknownServerError,

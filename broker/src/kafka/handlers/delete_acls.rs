@@ -14,6 +14,7 @@ use kafka_protocol::messages::{DeleteAclsRequest, DeleteAclsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::catalog::{Acl, Operation};
+use crate::env;
 use crate::kafka::acl_codes::{self, AclFilter};
 use crate::kafka::context::Context;
 use crate::kafka::error::{catalog_code, message};
@@ -56,7 +57,7 @@ async fn remove(context: &Context, filter: DeleteAclsFilter) -> Result<Removed, 
         .check()
         .map_err(|wrong| refusal(ResponseError::InvalidRequest, wrong))?;
     let own = context.clone();
-    let removed = tokio::task::spawn_blocking(move || {
+    let removed = env::blocking(move || {
         let meant = |acl: &Acl| {
             acl_codes::name_out(&own, acl).is_some_and(|name| filter.matches(acl, &name))
         };

@@ -24,6 +24,7 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::catalog::{Operation, ResourceType};
+use crate::env;
 use crate::kafka::ResponseError;
 use crate::kafka::apis::{Answer, IntoAnswer, ServeError};
 use crate::kafka::context::Context;
@@ -201,8 +202,7 @@ async fn read_one(
         log.read(from, max_bytes, at_least_one)
     } else {
         let log = log.clone();
-        let read =
-            tokio::task::spawn_blocking(move || log.read(from, max_bytes, at_least_one)).await;
+        let read = env::blocking(move || log.read(from, max_bytes, at_least_one)).await;
         read.unwrap_or_else(|error| Err(ReadError::Storage(error.to_string())))
     };
     read.map_err(|error| {

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use kafka_protocol::messages::{InitProducerIdRequest, InitProducerIdResponse, ProducerId};
 
 use crate::catalog::{Operation, ResourceType};
+use crate::env;
 use crate::kafka::ResponseError;
 use crate::kafka::context::Context;
 
@@ -34,7 +35,7 @@ pub async fn handle(context: &Context, request: InitProducerIdRequest) -> InitPr
         return refuse(ResponseError::ClusterAuthorizationFailed);
     }
     let catalog = context.services.catalog.clone();
-    match tokio::task::spawn_blocking(move || catalog.next_producer_id()).await {
+    match env::blocking(move || catalog.next_producer_id()).await {
         Ok(Ok(id)) => InitProducerIdResponse::default()
             .with_producer_id(ProducerId(id))
             .with_producer_epoch(0),

@@ -16,6 +16,7 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicNam
 use tokio::time::timeout;
 
 use crate::catalog::{Operation, ResourceType};
+use crate::env;
 use crate::kafka::ResponseError;
 use crate::kafka::context::Context;
 use crate::kafka::error::read_code;
@@ -108,7 +109,7 @@ async fn find(
         time if time >= 0 => OffsetQuery::AtTime(time),
         _ => return Err(ResponseError::InvalidRequest),
     };
-    let answer = tokio::task::spawn_blocking(move || log.find_offset(query)).await;
+    let answer = env::blocking(move || log.find_offset(query)).await;
     let answer = answer
         .map_err(|_| ResponseError::KafkaStorageError)?
         .map_err(|error| read_code(&error))?;

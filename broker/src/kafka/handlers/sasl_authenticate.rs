@@ -10,6 +10,7 @@ use std::ops::RangeInclusive;
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{SaslAuthenticateRequest, SaslAuthenticateResponse};
 
+use crate::env;
 use crate::kafka::context::Context;
 use crate::kafka::error::message;
 use crate::security::sasl::SaslStep;
@@ -27,7 +28,7 @@ pub async fn handle(
     };
     let mechanism = exchange.mechanism().name();
     // PLAIN derives a key from the password, which takes milliseconds of a processor.
-    let step = tokio::task::spawn_blocking(move || {
+    let step = env::blocking(move || {
         let step = exchange.step(&request.auth_bytes);
         (exchange, step)
     });

@@ -238,3 +238,30 @@ fn deletion_wakes_everyone_with_the_reason() {
     assert!(!fixture.folder(1).exists());
     assert_eq!(logs.topics_on_disk().expect("lists"), []);
 }
+
+#[test]
+fn without_threads_the_work_behind_is_done_step_by_step() {
+    let fixture = Fixture::new();
+    let logs = LogSet::open_with(
+        crate::env::files::machine(),
+        fixture.directory.path(),
+        fixture.config.clone(),
+        fixture.clock.clone(),
+        Background::Manual,
+    )
+    .expect("opens");
+    let log = fixture.partition(&logs, 1);
+    append(&log, &[b"a"]);
+    assert!(!logs.step(Work::Flush), "nobody waits yet");
+    let mut committed = pin!(log.committed(0));
+    let mut context = std::task::Context::from_waker(std::task::Waker::noop());
+    assert_eq!(committed.as_mut().poll(&mut context), Poll::Pending);
+    assert!(logs.step(Work::Flush));
+    assert!(committed.as_mut().poll(&mut context).is_ready());
+    append(&log, &[b"b"]);
+    while logs.step(Work::LazyFlush) {}
+    assert_eq!(log.offsets().high_watermark, 2);
+    log.request_checkpoint();
+    assert!(logs.step(Work::Checkpoint));
+    assert!(Work::ALL.iter().all(|work| !logs.step(*work)));
+}

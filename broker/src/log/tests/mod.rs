@@ -22,7 +22,7 @@ use uuid::Uuid;
 use super::batch::{self, Batch};
 use super::file::Disk;
 use super::records::{self, BatchTemplate, Record};
-use super::{AppendError, Appended, LogSet, PartitionLog};
+use super::{AppendError, Appended, Background, LogSet, PartitionLog, Work};
 use crate::config::{LogConfig, TopicConfig};
 use crate::env::Clock;
 use crate::types::{Offset, PartitionId, TimestampMs, TopicId};
@@ -59,6 +59,7 @@ impl Fixture {
             path,
             self.config.clone(),
             self.clock.clone(),
+            Background::Threads,
         )
         .expect("the log folder opens")
     }

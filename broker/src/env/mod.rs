@@ -1,8 +1,16 @@
-//! What a core may not take from the globals: the clock and randomness, passed inwards as values.
+//! What the broker takes from its surroundings: the clock, files, randomness, and threads to block on.
+//!
+//! Clock and files are passed inwards as values. Randomness and blocking work are the process's own; a **simulated**
+//! thread gets both from its seed instead ([`simulated`]), so that a whole broker on it runs the same way again.
+
+pub mod files;
+pub mod simulated;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio::task::JoinError;
 
 use crate::types::TimestampMs;
 
@@ -46,12 +54,26 @@ impl Clock {
     }
 }
 
-/// Fills an array from the operating system's random source.
+/// Fills an array from the operating system's random source; on a simulated thread, from its seed.
 ///
 /// # Panics
 /// When the operating system has no random source: nothing that depends on secrecy could go on.
 pub fn random_bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
+    if simulated::fill(&mut bytes) {
+        return bytes;
+    }
     getrandom::fill(&mut bytes).expect("the operating system's random source answers");
     bytes
+}
+
+/// Runs work that blocks (the disk, a long computation) where it holds up no other task: on a thread of its own; on a
+/// simulated thread, in place. `Err` when the work panicked or the runtime is going down.
+pub async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> T + Send + 'static,
+) -> Result<T, JoinError> {
+    if simulated::is_here() {
+        return Ok(work());
+    }
+    tokio::task::spawn_blocking(work).await
 }
