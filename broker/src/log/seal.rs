@@ -1,28 +1,33 @@
 //! What binds bytes to the one file and place where they were written.
 //!
 //! A **segment header** is the first block of a segment file: whose partition it is, from which offset on, and a
-//! **salt** drawn for this use of the file. The **seal** of a batch is a CRC-32C over the salt, the batch's position and
+//! **salt** drawn for this use of the file. It stands there twice, because all that follows hangs on it. The **seal** of a batch is a CRC-32C over the salt, the batch's position and
 //! every byte of its header; on disk it stands in the header's leader epoch field, which Kafka's checksum leaves out. So
 //! the bytes that an earlier use of the file left behind are never taken for records, wherever they lie, and
 //! header bytes that Kafka's checksum does not cover are protected too. `FORMAT.md` gives the tables.
 
 use super::batch::{BatchHeader, HEADER_SIZE, at};
-use super::codec::Reader;
+use super::codec::{self, Reader};
+use super::segment::Extent;
 use crate::types::{Offset, PartitionId, TimestampMs, TopicId};
 
 /// Bytes of the block in front of the first batch.
 pub(super) const HEADER_BLOCK: u64 = 4096;
-/// Bytes of the block that mean something; within one disk sector, so that they are written whole or not at all.
-pub(super) const HEADER_BYTES: usize = 64;
-/// The rest of the block.
-pub(super) const HEADER_PADDING: [u8; HEADER_BLOCK as usize - HEADER_BYTES] =
-    [0; HEADER_BLOCK as usize - HEADER_BYTES];
-pub(super) const FORMAT_VERSION: u32 = 1;
+const BLOCK: usize = HEADER_BLOCK as usize;
+/// Where the second copy of the header stands: in another disk sector, whatever the sector's size below the block's.
+const SECOND_COPY: usize = BLOCK / 2;
+/// Bytes of one copy; within one disk sector, so that it is written whole or not at all.
+const COPY_BYTES: usize = 92;
+/// Bytes of the only copy in format version 1.
+const FIRST_VERSION_BYTES: usize = 64;
+const FORMAT_VERSION: u32 = 2;
 
 const MAGIC: [u8; 8] = *b"TGSEGMNT";
-const _: () = assert!(HEADER_BYTES <= 512 && HEADER_BYTES as u64 <= HEADER_BLOCK);
+/// Bit 0 of the flags: compaction wrote the file.
+const FLAG_COMPACTED: u32 = 1;
+const _: () = assert!(COPY_BYTES <= 512 && SECOND_COPY.is_multiple_of(512));
 
-/// The first block of a segment file.
+/// What the first block of a segment file says.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) struct SegmentHeader {
     pub leader_epoch: i32,
@@ -30,6 +35,17 @@ pub(super) struct SegmentHeader {
     pub salt: u64,
     pub created: TimestampMs,
     pub partition: PartitionId,
+    /// What the whole file holds, when compaction wrote it: such a file is complete before it has its name. Its
+    /// batches leave gaps between their offsets.
+    pub compacted: Option<Extent>,
+}
+
+/// A segment header that could be read, and whether its whole block is as it was written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct HeaderBlock {
+    pub header: SegmentHeader,
+    /// The first byte of the block that has changed since it was written; nothing is lost by it.
+    pub flaw: Option<usize>,
 }
 
 /// Why a block is no segment header.
@@ -41,8 +57,17 @@ pub(super) enum BadHeader {
 }
 
 impl SegmentHeader {
-    pub fn encode(&self) -> [u8; HEADER_BYTES] {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES);
+    /// The whole block, with both copies.
+    pub fn encode(&self) -> [u8; BLOCK] {
+        let mut block = [0; BLOCK];
+        let copy = self.encode_copy();
+        block[..COPY_BYTES].copy_from_slice(&copy);
+        block[SECOND_COPY..SECOND_COPY + COPY_BYTES].copy_from_slice(&copy);
+        block
+    }
+
+    fn encode_copy(&self) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(COPY_BYTES);
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&FORMAT_VERSION.to_be_bytes());
         bytes.extend_from_slice(&self.leader_epoch.to_be_bytes());
@@ -51,48 +76,95 @@ impl SegmentHeader {
         bytes.extend_from_slice(&self.created.to_be_bytes());
         bytes.extend_from_slice(self.partition.topic.0.as_bytes());
         bytes.extend_from_slice(&self.partition.index.to_be_bytes());
-        bytes.extend_from_slice(&crc32c::crc32c(&bytes).to_be_bytes());
-        let mut block = [0; HEADER_BYTES];
-        block.copy_from_slice(&bytes);
-        block
+        let flags = self.compacted.map_or(0, |_| FLAG_COMPACTED);
+        bytes.extend_from_slice(&flags.to_be_bytes());
+        let (end, next_offset, max_timestamp) = self.compacted.map_or((0, 0, 0), |extent| {
+            (extent.end, extent.next_offset, extent.max_timestamp)
+        });
+        bytes.extend_from_slice(&end.to_be_bytes());
+        bytes.extend_from_slice(&next_offset.to_be_bytes());
+        bytes.extend_from_slice(&max_timestamp.to_be_bytes());
+        codec::close(bytes)
     }
 
-    /// Reads a header back; the caller compares partition and base offset with the file's place.
-    pub fn decode(bytes: &[u8]) -> Result<Self, BadHeader> {
-        if bytes.iter().all(|byte| *byte == 0) {
+    /// Reads one copy, of any version, and says how long it is.
+    fn decode_copy(bytes: &[u8]) -> Result<(Self, usize), String> {
+        if !bytes.starts_with(&MAGIC) {
+            return Err("magic is wrong".into());
+        }
+        let version = Reader::new(&bytes[MAGIC.len()..]).u32();
+        let length = match version {
+            Some(1) => FIRST_VERSION_BYTES,
+            _ => COPY_BYTES,
+        };
+        let copy = bytes.get(..length).ok_or("cut short")?;
+        let covered = codec::open(copy, &MAGIC).ok_or("checksum is wrong")?;
+        match version {
+            Some(1..=FORMAT_VERSION) => {}
+            Some(version) => {
+                return Err(format!(
+                    "format version {version}; this broker reads 1 to {FORMAT_VERSION}"
+                ));
+            }
+            None => return Err("cut short".into()),
+        }
+        let header = Self::decode_fields(&mut Reader::new(covered)).ok_or("a field is invalid")?;
+        Ok((header, length))
+    }
+
+    fn decode_fields(reader: &mut Reader<'_>) -> Option<Self> {
+        let version = reader.u32()?;
+        let mut header = Self {
+            leader_epoch: reader.i32()?,
+            base_offset: reader.i64()?,
+            salt: reader.u64()?,
+            created: reader.i64()?,
+            partition: PartitionId {
+                topic: TopicId(uuid::Uuid::from_bytes(reader.array()?)),
+                index: reader.i32()?,
+            },
+            compacted: None,
+        };
+        if version == 1 {
+            return Some(header);
+        }
+        let flags = reader.u32()?;
+        let extent = Extent {
+            base_offset: header.base_offset,
+            end: reader.u64()?,
+            next_offset: reader.i64()?,
+            max_timestamp: reader.i64()?,
+        };
+        let is_possible = extent.end >= HEADER_BLOCK && extent.next_offset >= extent.base_offset;
+        header.compacted = match flags {
+            0 => None,
+            FLAG_COMPACTED if is_possible => Some(extent),
+            _ => return None,
+        };
+        Some(header)
+    }
+
+    /// Reads a header back from the first block of a file (which may be shorter): from its first copy or else from its
+    /// second. The caller compares partition and base offset with the file's place.
+    pub fn decode(block: &[u8]) -> Result<HeaderBlock, BadHeader> {
+        let block = &block[..block.len().min(BLOCK)];
+        if block.iter().all(|byte| *byte == 0) {
             return Err(BadHeader::Blank);
         }
-        let damaged = |message: &str| BadHeader::Damaged(format!("segment header: {message}"));
-        let bytes: &[u8; HEADER_BYTES] = bytes.first_chunk().ok_or_else(|| damaged("cut short"))?;
-        let (covered, crc) = bytes.split_at(HEADER_BYTES - 4);
-        if !covered.starts_with(&MAGIC) {
-            return Err(damaged("magic is wrong"));
-        }
-        if crc32c::crc32c(covered).to_be_bytes() != crc {
-            return Err(damaged("checksum is wrong"));
-        }
-        let mut reader = Reader::new(&covered[MAGIC.len()..]);
-        let mut read = || -> Option<(u32, Self)> {
-            let version = reader.u32()?;
-            let header = Self {
-                leader_epoch: reader.i32()?,
-                base_offset: reader.i64()?,
-                salt: reader.u64()?,
-                created: reader.i64()?,
-                partition: PartitionId {
-                    topic: TopicId(uuid::Uuid::from_bytes(reader.array()?)),
-                    index: reader.i32()?,
-                },
-            };
-            Some((version, header))
+        let second = || Self::decode_copy(block.get(SECOND_COPY..).unwrap_or_default());
+        let (header, length) = match Self::decode_copy(block) {
+            Ok(found) => found,
+            Err(message) => {
+                second().map_err(|_| BadHeader::Damaged(format!("segment header: {message}")))?
+            }
         };
-        match read() {
-            Some((FORMAT_VERSION, header)) => Ok(header),
-            Some((version, _)) => Err(damaged(&format!(
-                "format version {version}; this broker reads {FORMAT_VERSION}"
-            ))),
-            None => Err(damaged("cut short")),
+        let mut written = header.encode();
+        if length == FIRST_VERSION_BYTES {
+            written.fill(0);
+            written[..length].copy_from_slice(&block[..length]);
         }
+        let flaw = block.iter().zip(&written).position(|(a, b)| a != b);
+        Ok(HeaderBlock { header, flaw })
     }
 }
 
@@ -119,4 +191,81 @@ pub(super) fn open(salt: u64, position: u64, bytes: &[u8]) -> Option<BatchHeader
     }
     let header = BatchHeader::read(bytes)?;
     (header.base_offset >= 0 && header.last_offset_delta >= 0).then_some(header)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header(compacted: Option<Extent>) -> SegmentHeader {
+        SegmentHeader {
+            leader_epoch: 3,
+            base_offset: 700,
+            salt: 0x0123_4567_89ab_cdef,
+            created: 1_700_000_000_000,
+            partition: PartitionId {
+                topic: TopicId(uuid::Uuid::from_bytes([9; 16])),
+                index: 4,
+            },
+            compacted,
+        }
+    }
+
+    fn compacted() -> SegmentHeader {
+        header(Some(Extent {
+            base_offset: 700,
+            end: 1 << 20,
+            next_offset: 9_000,
+            max_timestamp: -1,
+        }))
+    }
+
+    #[test]
+    fn one_changed_byte_anywhere_in_the_block_loses_nothing_and_is_seen() {
+        for header in [header(None), compacted()] {
+            let block = header.encode();
+            let whole = HeaderBlock { header, flaw: None };
+            assert_eq!(SegmentHeader::decode(&block), Ok(whole));
+            for position in 0..BLOCK {
+                let mut changed = block;
+                changed[position] ^= 0x10;
+                let flaw = Some(position);
+                let expected = HeaderBlock { header, flaw };
+                assert_eq!(SegmentHeader::decode(&changed), Ok(expected));
+            }
+        }
+    }
+
+    #[test]
+    fn both_copies_damaged_is_damage_and_zeros_are_blank() {
+        let mut block = compacted().encode();
+        block[20] ^= 1;
+        block[SECOND_COPY + 30] ^= 1;
+        let bad = SegmentHeader::decode(&block);
+        assert!(matches!(bad, Err(BadHeader::Damaged(_))), "{bad:?}");
+        for length in [0, 10, BLOCK] {
+            let zeros = vec![0; length];
+            assert_eq!(SegmentHeader::decode(&zeros), Err(BadHeader::Blank));
+        }
+    }
+
+    #[test]
+    fn a_header_of_version_1_is_read_and_its_padding_checked() {
+        let mut copy = header(None).encode_copy();
+        copy.truncate(FIRST_VERSION_BYTES - 4);
+        copy[MAGIC.len()..MAGIC.len() + 4].copy_from_slice(&1_u32.to_be_bytes());
+        let mut block = codec::close(copy);
+        block.resize(BLOCK, 0);
+        let (header, flaw) = (header(None), None);
+        let whole = HeaderBlock { header, flaw };
+        assert_eq!(SegmentHeader::decode(&block), Ok(whole));
+        block[FIRST_VERSION_BYTES + 7] = 1;
+        let flaw = Some(FIRST_VERSION_BYTES + 7);
+        assert_eq!(
+            SegmentHeader::decode(&block),
+            Ok(HeaderBlock { header, flaw })
+        );
+        block[40] ^= 1;
+        assert!(SegmentHeader::decode(&block).is_err());
+    }
 }

@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use super::file::{Access, Disk, File};
 use super::index::{self, Index};
 use super::scan::{HEADERS, Scanner, Step};
-use super::seal::{BadHeader, HEADER_BLOCK, HEADER_BYTES, SegmentHeader};
+use super::seal::{BadHeader, HEADER_BLOCK, HeaderBlock, SegmentHeader};
 use crate::types::{Offset, PartitionId, TimestampMs};
 
 /// The interval of an index that has to be rebuilt, in bytes.
@@ -342,17 +342,26 @@ pub(super) fn read_header(
     partition: PartitionId,
     base_offset: Offset,
 ) -> io::Result<Result<SegmentHeader, BadHeader>> {
-    let mut bytes = Vec::new();
-    file.read_at(&mut bytes, HEADER_BYTES, 0)?;
-    Ok(SegmentHeader::decode(&bytes).and_then(|header| {
-        if header.partition == partition && header.base_offset == base_offset {
-            return Ok(header);
+    let block = read_header_block(file)?;
+    Ok(block.and_then(|HeaderBlock { header, flaw }| {
+        if header.partition != partition || header.base_offset != base_offset {
+            return Err(BadHeader::Damaged(format!(
+                "segment header: the file was written for partition {} from offset {} on",
+                header.partition, header.base_offset
+            )));
         }
-        Err(BadHeader::Damaged(format!(
-            "segment header: the file was written for partition {} from offset {} on",
-            header.partition, header.base_offset
-        )))
+        if let Some(position) = flaw {
+            tracing::warn!(%partition, segment = base_offset, position, "a byte of a segment's header block has changed; the header is whole");
+        }
+        Ok(header)
     }))
+}
+
+/// Reads the header block of a segment file, whoever it belongs to.
+pub(super) fn read_header_block(file: &File) -> io::Result<Result<HeaderBlock, BadHeader>> {
+    let mut bytes = Vec::new();
+    file.read_at(&mut bytes, HEADER_BLOCK as usize, 0)?;
+    Ok(SegmentHeader::decode(&bytes))
 }
 
 /// The index in a file, of everything before `end`; `None` when it is missing, damaged, another's, or tells less.

@@ -12,7 +12,7 @@ use super::batch::{ATTRIBUTE_LOG_APPEND_TIME, Batch, BatchHeader, HEADER_SIZE, a
 use super::file::{Access, File, is_full};
 use super::partition::PartitionLog;
 use super::producers::Producers;
-use super::seal::{self, HEADER_BLOCK, HEADER_PADDING, SegmentHeader};
+use super::seal::{self, HEADER_BLOCK, SegmentHeader};
 use super::segment::{Extent, Segment, SegmentError, log_path};
 use super::{AppendError, Appended};
 use crate::config::{TimestampType, TopicConfig};
@@ -260,6 +260,7 @@ impl Writer {
             salt: u64::from_be_bytes(random_bytes()),
             created: now,
             partition: log.id(),
+            compacted: None,
         };
         let path = log_path(&log.folder, self.next_offset);
         let begin = || -> io::Result<(File, u64)> {
@@ -271,7 +272,7 @@ impl Writer {
             let recycled = log.shared.pool.take(disk, &path, length, eager);
             let access = recycled.map_or(Access::Replace, |_| Access::Write);
             let file = disk.open(&path, access)?;
-            file.write_at(&header.encode(), &HEADER_PADDING, 0, u64::MAX)?;
+            file.write_at(&header.encode(), &[], 0, u64::MAX)?;
             Ok((file, recycled.unwrap_or(0)))
         };
         let (file, recycled) = begin().map_err(|error| refused("beginning a segment", &error))?;

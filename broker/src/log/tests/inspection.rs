@@ -96,7 +96,17 @@ fn tells_where_damage_is_what_it_costs_and_what_to_do() {
         Some(2),
         Some(3),
     );
-    check("segment header", &write(3, 9, 99), Some(3), Some(6));
+    check(
+        "segment header",
+        &|root| {
+            write(3, 9, 99)(root);
+            write(3, 2048 + 9, 99)(root);
+        },
+        Some(3),
+        Some(6),
+    );
+    check("one copy of it", &write(3, 9, 99), None, None);
+    check("padding", &write(3, 4000, 99), None, None);
     let remove = |root: &Path| std::fs::remove_file(segment_file(root, 1, 3)).expect("removed");
     let copy = fixture.copy();
     remove(copy.path());

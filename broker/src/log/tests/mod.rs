@@ -4,6 +4,7 @@ mod append;
 mod commit;
 mod crash;
 mod faulty;
+mod formats;
 mod inspection;
 mod parsing;
 mod reading;

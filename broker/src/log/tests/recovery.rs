@@ -213,7 +213,10 @@ fn losing_synced_bytes_stops_the_log() {
     );
     reopen(
         &fixture,
-        |root| flip(&file(root), 30),
+        |root| {
+            flip(&file(root), 30);
+            flip(&file(root), 2048 + 30);
+        },
         |log| {
             assert!(
                 log.stats()
@@ -227,6 +230,27 @@ fn losing_synced_bytes_stops_the_log() {
             ));
         },
     );
+}
+
+#[test]
+fn a_changed_byte_in_a_segment_header_loses_nothing() {
+    let fixture = Fixture::new();
+    {
+        let logs = fixture.open();
+        append(&fixture.partition(&logs, 1), &[b"one"]);
+        logs.shutdown();
+    }
+    for position in [0, 9, 30, 63, 91, 92, 500, 2048, 2100, 4095] {
+        reopen(
+            &fixture,
+            |root| flip(&segment_file(root, 1, 0), position),
+            |log| {
+                assert_eq!(log.stats().stopped, None, "byte {position}");
+                assert_eq!(read_all(log), [(0, b"one".to_vec())]);
+                assert_eq!(append(log, &[b"two"]).base_offset, 1);
+            },
+        );
+    }
 }
 
 #[test]
