@@ -2,9 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use harness::{Broker, batch, say};
-
-use crate::setting;
+use harness::{Broker, batch, say, setting};
 
 const PARTITIONS: i32 = 4;
 const RECORDS_A_BATCH: usize = 900;

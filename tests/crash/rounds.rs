@@ -4,10 +4,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use harness::{Broker, Seed, say};
+use harness::{Broker, Seed, say, setting};
 
 use crate::lane::Lane;
-use crate::setting;
 
 /// The longest load before a kill, in ms; the moment is drawn evenly from 1 on.
 const LONGEST_LOAD_MS: u64 = 400;

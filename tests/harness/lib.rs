@@ -36,3 +36,16 @@ pub fn free_port() -> u16 {
         .expect("the loopback interface has a free port")
         .port()
 }
+
+/// A number from the environment, for the size of a test.
+///
+/// # Panics
+/// When the variable holds no whole number.
+pub fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} must be a whole number, not `{text}`")),
+        Err(_) => default,
+    }
+}
