@@ -3,6 +3,7 @@
 
 use super::store::{Change, Table};
 use super::{Catalog, CatalogError};
+use crate::env::defects::{self, Defect};
 
 const BLOCK: i64 = 1_000;
 const KEY: &str = "producer_id";
@@ -21,7 +22,9 @@ impl Catalog {
             let end = start
                 .checked_add(BLOCK)
                 .ok_or_else(|| CatalogError::Invalid("every producer id has been given".into()))?;
-            store.commit(&[Change::put(Table::Counter, KEY, &end)?])?;
+            if !defects::has(Defect::ReuseProducerIds) {
+                store.commit(&[Change::put(Table::Counter, KEY, &end)?])?;
+            }
             *ids = start..end;
         }
         let id = ids.start;

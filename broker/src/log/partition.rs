@@ -26,6 +26,7 @@ use super::waiters::Waiters;
 use super::writer::{WriteError, Writer};
 use super::{AppendError, Appended, LogStats, Offsets, Sequence};
 use crate::config::{Durability, TopicConfig};
+use crate::env::defects::{self, Defect};
 use crate::types::{Offset, PartitionId};
 
 /// One partition's commit log.
@@ -187,7 +188,7 @@ impl PartitionLog {
     /// Resolves when every record up to and including `offset` is below the high watermark.
     pub async fn committed(&self, offset: Offset) -> Result<(), AppendError> {
         let watermark = || self.high_watermark.load(Ordering::SeqCst);
-        if offset < watermark() {
+        if offset < watermark() || defects::has(Defect::AcknowledgeBeforeSync) {
             return Ok(());
         }
         match self.waiters.commit(offset, watermark) {
@@ -300,6 +301,7 @@ impl PartitionLog {
                     observer.0(started.elapsed(), bytes);
                 }
             }
+            Err(_) if defects::has(Defect::IgnoreFailedSync) => {}
             Err(error) => {
                 self.fail(format!("syncing: {error}"));
                 return;
@@ -323,7 +325,9 @@ impl PartitionLog {
         for (index, segment) in segments.iter().enumerate().skip(dirty) {
             bytes += segment.sync(disk, index + 1 == segments.len())?;
         }
-        if self.folder_changed.swap(false, Ordering::SeqCst) {
+        if self.folder_changed.swap(false, Ordering::SeqCst)
+            && !defects::has(Defect::SkipSegmentNameSync)
+        {
             disk.sync_folder(&self.folder)?;
         }
         if self.folder_created.swap(false, Ordering::SeqCst) {
@@ -371,7 +375,9 @@ impl PartitionLog {
         let Some(active) = checkpoint.segments.last() else {
             return Ok(());
         };
-        self.flush();
+        if !defects::has(Defect::CheckpointBeforeSync) {
+            self.flush();
+        }
         if self.is_deleted() {
             return Ok(());
         }

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 
 use super::file::{Access, Disk};
 use super::seal::HEADER_BLOCK;
+use crate::env::defects::{self, Defect};
 
 /// Files kept at most, so that small segments do not fill a folder.
 const MAX_FILES: usize = 1024;
@@ -95,7 +96,9 @@ impl Pool {
             return disk.remove(path);
         };
         let blanked = disk.open(path, Access::Write).and_then(|file| {
-            file.write_at(&[0; HEADER_BLOCK as usize], &[], 0, u64::MAX)?;
+            if !defects::has(Defect::RecycleWithoutBlanking) {
+                file.write_at(&[0; HEADER_BLOCK as usize], &[], 0, u64::MAX)?;
+            }
             file.sync()?;
             disk.rename(path, &spare)
         });

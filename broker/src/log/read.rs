@@ -17,6 +17,7 @@ use super::scan::{Found, HEADERS, Scanner, Step};
 use super::seal::{self, HEADER_BLOCK, SegmentHeader};
 use super::segment::{Segment, SegmentError};
 use super::{OffsetQuery, ReadError, Records, records};
+use crate::env::defects::{self, Defect};
 use crate::types::{Offset, TimestampMs};
 
 /// Consumers of one partition whose places are remembered.
@@ -118,7 +119,10 @@ impl PartitionLog {
         at_least_one: bool,
     ) -> Result<Records, ReadError> {
         for _ in 0..ATTEMPTS {
-            let offsets = self.check_range(from)?;
+            let mut offsets = self.check_range(from)?;
+            if defects::has(Defect::ServePastHighWatermark) {
+                offsets.high_watermark = offsets.log_end;
+            }
             let mut records = Records {
                 bytes: Bytes::new(),
                 high_watermark: offsets.high_watermark,
@@ -136,7 +140,10 @@ impl PartitionLog {
             };
             match self.read_batches(wanted) {
                 Ok(bytes) => {
-                    records.bytes = bytes;
+                    records.bytes = match defects::has(Defect::FetchTwice) {
+                        true => Bytes::from([&*bytes, &*bytes].concat()),
+                        false => bytes,
+                    };
                     return Ok(records);
                 }
                 Err(Fault::Retired) => {}

@@ -21,6 +21,7 @@ use super::segment::{
     self, Extent, Segment, base_of, build_index, index_path, log_path, stored_index,
 };
 use super::set::Shared;
+use crate::env::defects::{self, Defect};
 use crate::types::{Offset, PartitionId};
 
 /// The mark of a log that stopped after a failed write or sync.
@@ -96,6 +97,9 @@ pub(super) fn recover(
         shared.disk.remove(&suspect).map_err(context)?;
     }
     let mut state = recovery.state;
+    if defects::has(Defect::ForgetProducers) {
+        state.producers = Producers::default();
+    }
     state
         .producers
         .expire(shared.clock.now_ms(), &shared.producer_limits());
@@ -313,7 +317,7 @@ impl Recovery<'_> {
                 found.header.base_offset
             )));
         }
-        if !scanner.is_whole(&found)? {
+        if !defects::has(Defect::SkipChecksumAtRecovery) && !scanner.is_whole(&found)? {
             scanner.move_to(position + found.header.size as u64 - 1);
             return Ok(Err(format!("the batch at {position} fails its checksum")));
         }
@@ -370,7 +374,7 @@ impl Recovery<'_> {
         if self.state.damage.is_some() {
             return Ok(());
         }
-        if length > extent.end {
+        if length > extent.end && !defects::has(Defect::KeepTornTail) {
             tracing::info!(
                 partition = %self.id,
                 segment = extent.base_offset,

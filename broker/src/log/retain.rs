@@ -12,6 +12,7 @@ use super::seal::HEADER_BLOCK;
 use super::segment::Segment;
 use super::writer::WriteError;
 use crate::config::TopicConfig;
+use crate::env::defects::{self, Defect};
 use crate::types::{Offset, TimestampMs};
 
 /// A partition with so many bytes since its clean point gets a new one when the retention check comes by.
@@ -63,6 +64,9 @@ impl PartitionLog {
         let has_doomed = !self.doomed.lock().is_empty();
         if !moved && !is_behind && !has_doomed {
             return;
+        }
+        if defects::has(Defect::RemoveBeforeCheckpoint) {
+            self.give_away_doomed();
         }
         if let Err(error) = self.checkpoint() {
             if !self.is_deleted() {
