@@ -79,6 +79,12 @@ const LAYERS: &[Layer] = &[
         ],
         must_not_name: &[],
     },
+    // Only in unit tests and fuzz builds: calls the readers of untrusted bytes.
+    Layer {
+        module: "fuzz",
+        may_import: &["env", "log::fuzz", "coordinator::record", "kafka::guard", "kafka::apis"],
+        must_not_name: &SOCKETS,
+    },
 ];
 
 const ROOT: &str = "broker/src/";

@@ -18,6 +18,9 @@
 //! that. It is address space alone: only elements that are really there are ever written to, and those take about
 //! 35 times their bytes at worst (a list of empty strings, one byte each).
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+
 use bytes::{Buf, Bytes, TryGetError};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::buf::{ByteBuf, NotEnoughBytesError};
@@ -291,4 +294,4 @@ impl ByteBuf for Guard {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -49,7 +49,7 @@ impl Index {
             return;
         }
         let (Ok(relative_offset), Ok(position)) = (
-            u32::try_from(offset - self.base_offset),
+            u32::try_from(offset.saturating_sub(self.base_offset)),
             u32::try_from(position),
         ) else {
             return;
@@ -71,7 +71,8 @@ impl Index {
 
     /// The position of a batch at or before `offset`.
     pub fn position_of(&self, offset: Offset) -> u64 {
-        let relative = offset - self.base_offset;
+        // A file may say any base offset: where it lies, any position will do.
+        let relative = offset.saturating_sub(self.base_offset);
         self.before(|entry| i64::from(entry.relative_offset) <= relative)
     }
 

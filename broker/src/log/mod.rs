@@ -15,6 +15,8 @@ mod compression;
 mod faults;
 mod file;
 mod flush;
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
 mod index;
 pub mod inspect;
 mod partition;

@@ -17,6 +17,26 @@ fn bytes(written: &str) -> Bytes {
     out.into()
 }
 
+/// For fuzzing: every kind of record.
+pub(crate) fn seeds() -> Vec<(String, Vec<u8>)> {
+    let newest_group = r#"0004 09 "consumer" 00000007 06 "range" 04 "a-1" 0000000000000009 02
+        04 "a-1" 00 02 "a" 03 "/h" 000493e0 00002710 03 0102 02 03 01 05 02 ffff 00"#;
+    let table = [
+        ("offset", 0, OFFSET_KEY_BYTES, OFFSET_VALUE_BYTES),
+        ("offset-gone", 1, OFFSET_KEY_BYTES, ""),
+        ("group", 0, GROUP_KEY_BYTES, GROUP_VALUE_BYTES),
+        ("group-flexible", 0, GROUP_KEY_BYTES, newest_group),
+    ];
+    table
+        .iter()
+        .map(|(name, flags, key, value)| {
+            let (key, value) = (bytes(key), bytes(value));
+            let front = [*flags, u8::try_from(key.len()).unwrap()];
+            ((*name).to_owned(), [&front, &key[..], &value[..]].concat())
+        })
+        .collect()
+}
+
 fn committed() -> CommittedOffset {
     CommittedOffset {
         offset: 258,

@@ -113,6 +113,36 @@ fn encoded<T: Encodable>(request: &T, version: i16) -> Bytes {
     frame.freeze()
 }
 
+/// For fuzzing: a request of every kind in its newest version, those that differ most in their oldest too.
+pub(crate) fn seeds() -> Vec<(String, Vec<u8>)> {
+    const OLD: [ApiKey; 5] = [
+        ApiKey::Produce,
+        ApiKey::Fetch,
+        ApiKey::Metadata,
+        ApiKey::JoinGroup,
+        ApiKey::OffsetFetch,
+    ];
+    fn add<T: Request>(random: &mut Random, seeds: &mut Vec<(String, Vec<u8>)>) {
+        let key = ApiKey::try_from(T::KEY).expect("a key");
+        let mut versions = vec![T::VERSIONS.max];
+        if OLD.contains(&key) {
+            versions.push(T::VERSIONS.min);
+        }
+        for version in versions {
+            let mut input = vec![T::KEY as u8, version as u8];
+            input.extend(sample::<T>(random, version));
+            seeds.push((format!("{key:?}-{version}"), input));
+        }
+    }
+    let mut random = Random(7);
+    let mut seeds = Vec::new();
+    for_each_request!(add(&mut random, &mut seeds));
+    let header = RequestHeader::default().with_client_id(Some(StrBytes::from_static_str("client")));
+    let header = encoded(&header, 2);
+    seeds.push(("header".into(), [&[255, 2], &header[..]].concat()));
+    seeds
+}
+
 fn versions<T: Request>() -> std::ops::RangeInclusive<i16> {
     T::VERSIONS.min..=T::VERSIONS.max
 }

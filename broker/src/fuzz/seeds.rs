@@ -1,0 +1,16 @@
+//! What each corpus begins with.
+
+use crate::coordinator::record::tests as coordinator;
+use crate::kafka::guard::tests as guard;
+use crate::log::fuzz::seeds as log;
+
+/// Names and inputs of a target.
+pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
+    match target {
+        "batch" => log::batch(),
+        "index" => log::index(),
+        "offsets_record" => coordinator::seeds(),
+        "request" => guard::seeds(),
+        _ => Vec::new(),
+    }
+}

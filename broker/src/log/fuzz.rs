@@ -1,0 +1,104 @@
+//! Fuzzing of what the log reads: batches from clients, and files from a disk that may have changed them.
+
+#[cfg(test)]
+pub mod seeds;
+
+use bytes::Bytes;
+
+use super::batch::{self, Batch, BatchHeader, HEADER_SIZE, at, checksum};
+use super::codec;
+use super::index::Index;
+use super::records::{self, BatchTemplate};
+
+/// Bound of a batch and of what it decompresses to.
+const MAX_BYTES: usize = 1 << 20;
+
+/// Batches as a client sends them, or as the log gives them out. Input: flags (1 byte; bit 0: put every checksum right),
+/// batches.
+pub fn batch(input: &[u8]) {
+    let [flags, rest @ ..] = input else {
+        return;
+    };
+    let mut bytes = rest.to_vec();
+    if flags & 1 == 1 {
+        mend_checksums(&mut bytes);
+    }
+    let bytes = Bytes::from(bytes);
+    if let Ok(batches) = batch::parse(bytes.clone(), MAX_BYTES) {
+        for batch in &batches {
+            let header = &batch.header;
+            assert!(header.record_count >= 1 && header.compression().is_some());
+            assert_eq!(header.last_offset_delta, header.record_count - 1);
+        }
+    }
+    let Ok(batches) = batch::split(bytes.clone(), MAX_BYTES) else {
+        return;
+    };
+    let sizes: usize = batches.iter().map(|batch| batch.bytes.len()).sum();
+    assert_eq!(sizes, bytes.len(), "no byte is left out or given twice");
+    batches.iter().for_each(check_records);
+}
+
+/// What is decoded is the same after it was encoded and decoded again.
+fn check_records(batch: &Batch) {
+    let header = &batch.header;
+    assert_eq!(header.size, batch.bytes.len());
+    let _ = records::offset_of_time(batch, header.max_timestamp, header.base_offset, MAX_BYTES);
+    let Ok(decoded) = records::decode(batch, MAX_BYTES) else {
+        return;
+    };
+    let template = BatchTemplate::like(header);
+    if header.last_offset_delta < 0 {
+        assert!(records::encode(template, &decoded).is_err());
+        return;
+    }
+    let again = records::encode(template, &decoded).expect("what was decoded can be encoded");
+    // Times are stored relative to the first record's, which may take more bytes than it took the client.
+    let again = records::decode(&again, 4 * MAX_BYTES).expect("what was encoded can be decoded");
+    assert_eq!(again, decoded);
+}
+
+/// Writes the checksum that each batch should have.
+fn mend_checksums(bytes: &mut [u8]) {
+    let mut rest = bytes;
+    while let Some(header) = BatchHeader::read(rest) {
+        if header.size > rest.len() {
+            return;
+        }
+        let (batch, behind) = rest.split_at_mut(header.size);
+        if let Some((head, body)) = batch.split_first_chunk_mut::<HEADER_SIZE>() {
+            let crc = checksum(head, body);
+            head[at::CRC..at::ATTRIBUTES].copy_from_slice(&crc.to_be_bytes());
+        }
+        rest = behind;
+    }
+}
+
+/// An index file. Input: flags (1 byte; bit 0: as it stands, otherwise magic and checksum are put around), salt (8), the
+/// file from the position that it covers on.
+pub fn index(input: &[u8]) {
+    let Some(([flags, salt @ ..], content)) = input.split_first_chunk::<9>() else {
+        return;
+    };
+    let bytes = if flags & 1 == 1 {
+        content.to_vec()
+    } else {
+        codec::close([b"TGINDEX1", &salt[..], content].concat())
+    };
+    let salt = u64::from_be_bytes(*salt);
+    let Some((index, covered)) = Index::decode(&bytes, salt) else {
+        return;
+    };
+    // Any answer is right: an index is a hint. It has to be given.
+    for place in [i64::MIN, -1, 0, 1 << 40, i64::MAX] {
+        index.position_of(place);
+        index.position_of_time(place);
+    }
+    let mut grown = index.clone();
+    grown.note(i64::MAX, u64::from(u32::MAX), 0);
+    grown.truncate(covered);
+    assert_eq!(
+        Index::decode(&index.encode(salt, covered), salt),
+        Some((index, covered))
+    );
+}
