@@ -17,7 +17,7 @@ use crate::env::defects::{self, Defect};
 use crate::env::{Clock, random_bytes};
 use crate::log::batch::{self, Batch};
 use crate::log::records::{self, BatchTemplate, Record};
-use crate::log::{LogSet, PartitionLog};
+use crate::log::{Isolation, LogSet, PartitionLog};
 use crate::types::{CONSUMER_OFFSETS, Offset, PartitionId, TimestampMs, TopicId};
 
 /// Records of one commit are cut into batches of about this many bytes.
@@ -247,7 +247,9 @@ impl<'a> Replay<'a> {
     }
 
     fn batches(&self, from: Offset, max_bytes: usize) -> Result<Vec<Batch>, String> {
-        let read = self.log.read(from, max_bytes, true);
+        let read = self
+            .log
+            .read(from, max_bytes, true, Isolation::ReadUncommitted);
         let read = read.map_err(|error| error.to_string())?;
         let batches = batch::split(read.bytes, usize::MAX).map_err(|error| error.to_string())?;
         match batches.is_empty() {

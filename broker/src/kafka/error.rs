@@ -31,6 +31,8 @@ pub fn append_code(error: &AppendError) -> ResponseError {
         AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
         AppendError::DuplicateSequence { .. } => ResponseError::DuplicateSequenceNumber,
         AppendError::FencedEpoch { .. } => ResponseError::InvalidProducerEpoch,
+        AppendError::InvalidTransactionState { .. } => ResponseError::InvalidTxnState,
+        AppendError::FencedCoordinator { .. } => ResponseError::TransactionCoordinatorFenced,
         AppendError::Storage(_) | AppendError::Stopped(_) => ResponseError::KafkaStorageError,
         AppendError::Deleted => ResponseError::UnknownTopicOrPartition,
     }

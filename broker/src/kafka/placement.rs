@@ -92,6 +92,14 @@ pub fn place(
     ) else {
         return Err(AppendError::Deleted.into());
     };
+    if batch.header.is_transactional() && topic.config.partitioner.is_some() {
+        return Err(AppendError::Invalid(
+            "the topic has a partitioner, which takes no transactional batches: send without a transaction, or take \
+             `tidegate.partitioner` off the topic"
+                .into(),
+        )
+        .into());
+    }
     // Held to the end where records move, so that of two tries of one batch the second finds what the first did.
     let mut interrupted = topic
         .config

@@ -36,8 +36,8 @@ pub(super) mod at {
 
 pub(super) const ATTRIBUTE_COMPRESSION: i16 = 0b111;
 pub(super) const ATTRIBUTE_LOG_APPEND_TIME: i16 = 1 << 3;
-const ATTRIBUTE_TRANSACTIONAL: i16 = 1 << 4;
-const ATTRIBUTE_CONTROL: i16 = 1 << 5;
+pub(super) const ATTRIBUTE_TRANSACTIONAL: i16 = 1 << 4;
+pub(super) const ATTRIBUTE_CONTROL: i16 = 1 << 5;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Compression {
@@ -174,6 +174,16 @@ impl BatchHeader {
             .saturating_add(i64::from(self.last_offset_delta))
     }
 
+    /// Part of a transaction of its producer (KIP-98).
+    pub fn is_transactional(&self) -> bool {
+        self.attributes & ATTRIBUTE_TRANSACTIONAL != 0
+    }
+
+    /// Written by the broker for brokers and clients: its records are never a consumer's.
+    pub fn is_control(&self) -> bool {
+        self.attributes & ATTRIBUTE_CONTROL != 0
+    }
+
     /// Numbered by an idempotent producer.
     pub fn is_idempotent(&self) -> bool {
         self.producer_id >= 0
@@ -271,13 +281,13 @@ fn check_client_header(header: &BatchHeader) -> Result<(), AppendError> {
             "a client may not mark a batch as stamped by the broker".into(),
         ));
     }
-    if header.attributes & ATTRIBUTE_TRANSACTIONAL != 0 {
-        return invalid("transactional batches are not supported yet".into());
+    if header.is_transactional() && !header.is_idempotent() {
+        return invalid("a transactional batch needs a producer id".into());
     }
-    if header.attributes & ATTRIBUTE_CONTROL != 0 {
+    if header.is_control() {
         return invalid("a client may not write control batches".into());
     }
-    if header.attributes & !ATTRIBUTE_COMPRESSION != 0 {
+    if header.attributes & !(ATTRIBUTE_COMPRESSION | ATTRIBUTE_TRANSACTIONAL) != 0 {
         return invalid(format!(
             "attributes {:#06x} have unknown bits",
             header.attributes

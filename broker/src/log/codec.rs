@@ -17,6 +17,16 @@ impl<'a> Reader<'a> {
         Some(*array)
     }
 
+    pub fn slice(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (slice, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(slice)
+    }
+
+    pub fn u16(&mut self) -> Option<u16> {
+        self.array().map(u16::from_be_bytes)
+    }
+
     pub fn u32(&mut self) -> Option<u32> {
         self.array().map(u32::from_be_bytes)
     }

@@ -1,7 +1,8 @@
 //! One partition's commit log: appends under one lock, reads beside it, and the high watermark between them.
 //!
 //! The **log end** moves when a batch has been written, **synced** when it is on stable storage; the **high watermark** follows
-//! one or the other, as the topic's durability says. Invariants: log start ≤ high watermark ≤ log end; the list of
+//! one or the other, as the topic's durability says; the **last stable offset** follows it up to the first transaction that
+//! is open. Invariants: log start and last stable offset ≤ high watermark ≤ log end; the list of
 //! segments changes only under the writer lock and always ends with the active one; once stopped, a log never accepts again.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
@@ -22,12 +23,16 @@ use super::read::Cursors;
 use super::recover::{Recovered, SUSPECT};
 use super::segment::Segment;
 use super::set::Shared;
+use super::transactions::Transactions;
 use super::waiters::Waiters;
 use super::writer::{WriteError, Writer};
-use super::{AppendError, Appended, LogStats, Offsets, Sequence};
+use super::{
+    AppendError, Appended, LogStats, Offsets, OpenTransaction, ProducerState, Sequence,
+    TransactionMarker, control,
+};
 use crate::config::{Durability, TopicConfig};
 use crate::env::defects::{self, Defect};
-use crate::types::{Offset, PartitionId};
+use crate::types::{Offset, PartitionId, TimestampMs};
 
 /// One partition's commit log.
 #[derive(Debug)]
@@ -42,9 +47,13 @@ pub struct PartitionLog {
     pub(super) log_end: AtomicI64,
     pub(super) high_watermark: AtomicI64,
     synced: AtomicI64,
+    /// Follows high watermark and log start through `settle`.
+    last_stable: AtomicI64,
     /// Reads from here on are near the end.
     pub(super) hot_from: AtomicI64,
     pub(super) writer: Mutex<Writer>,
+    /// Taken under the writer lock or alone.
+    pub(super) transactions: Mutex<Transactions>,
     pub(super) cursors: Mutex<Cursors>,
     pub(super) waiters: Waiters,
     pub(super) queued: Queued,
@@ -83,8 +92,10 @@ impl PartitionLog {
             log_end: AtomicI64::new(end),
             high_watermark: AtomicI64::new(end),
             synced: AtomicI64::new(end),
+            last_stable: AtomicI64::new(recovered.log_start),
             hot_from: AtomicI64::new(end),
             writer: Mutex::new(Writer::new(end, recovered.producers)),
+            transactions: Mutex::new(recovered.transactions),
             cursors: Mutex::default(),
             waiters: Waiters::default(),
             queued: Queued::default(),
@@ -99,6 +110,7 @@ impl PartitionLog {
             placement: Mutex::new(()),
         });
         log.writer.lock().uncheckpointed = recovered.unchecked;
+        log.settle();
         if let Some(reason) = recovered.damage {
             log.stop(reason);
         }
@@ -123,13 +135,37 @@ impl PartitionLog {
         let config = self.config.load();
         check_shape(&batch, &config)?;
         let now = self.shared.clock.now_ms();
-        let mut writer = self.writer.lock();
+        let writer = self.writer.lock();
         self.accepts(&writer)?;
         let log_start = self.log_start.load(Ordering::Acquire);
         if let Some(first) = writer.producers.check(&batch.header, log_start)? {
             return Ok(first);
         }
-        let appended = match writer.append(self, &config, &batch, now) {
+        self.write(writer, &config, &batch, now)
+    }
+
+    /// Ends a producer's transaction in this partition: appends the marker, after which its records are committed or
+    /// aborted as soon as the marker is below the high watermark. The marker's epoch becomes the producer's. A marker
+    /// without an open transaction is written all the same and ends nothing, so that it may be written again.
+    pub fn append_marker(&self, marker: &TransactionMarker) -> Result<Appended, AppendError> {
+        let config = self.config.load();
+        let now = self.shared.clock.now_ms();
+        let batch = control::encode_marker(marker, now)?;
+        let writer = self.writer.lock();
+        self.accepts(&writer)?;
+        writer.producers.check_marker(marker)?;
+        self.write(writer, &config, &batch, now)
+    }
+
+    /// Writes a batch that was checked under the lock which is handed over.
+    fn write(
+        &self,
+        mut writer: MutexGuard<'_, Writer>,
+        config: &TopicConfig,
+        batch: &Batch,
+        now: TimestampMs,
+    ) -> Result<Appended, AppendError> {
+        let appended = match writer.append(self, config, batch, now) {
             Ok(appended) => appended,
             Err(WriteError::Refused(error)) => return Err(error),
             Err(WriteError::Failed(reason)) => return Err(self.fail(reason)),
@@ -143,6 +179,16 @@ impl PartitionLog {
         };
         self.request_flush(is_urgent);
         Ok(appended)
+    }
+
+    /// The producers that this partition remembers, by id.
+    pub fn producers(&self) -> Vec<ProducerState> {
+        self.writer.lock().producers.states()
+    }
+
+    /// Transactions without a marker yet, the earliest first.
+    pub fn open_transactions(&self) -> Vec<OpenTransaction> {
+        self.writer.lock().producers.open_transactions()
     }
 
     /// Asks the producer state about a batch without appending it, so that a plugin is not called for a duplicate.
@@ -211,10 +257,12 @@ impl PartitionLog {
     pub fn offsets(&self) -> Offsets {
         // Read in this order each can only be at or below the next.
         let log_start = self.log_start.load(Ordering::SeqCst);
+        let last_stable_offset = self.last_stable.load(Ordering::SeqCst);
         let high_watermark = self.high_watermark.load(Ordering::SeqCst);
         let log_end = self.log_end.load(Ordering::SeqCst);
         Offsets {
             log_start,
+            last_stable_offset,
             high_watermark,
             log_end,
         }
@@ -271,8 +319,26 @@ impl PartitionLog {
 
     fn raise_watermark(&self, to: Offset) {
         if self.high_watermark.fetch_max(to, Ordering::SeqCst) < to {
+            self.settle();
             self.waiters.advance(to);
         }
+    }
+
+    /// Moves the log start, which is in front of a whole batch and not above the high watermark.
+    pub(super) fn raise_log_start(&self, to: Offset) {
+        self.log_start.fetch_max(to, Ordering::SeqCst);
+        self.transactions.lock().forget_before(to);
+        self.settle();
+    }
+
+    /// Lets the last stable offset follow. Transactions are noted before the log end moves over their batches, so that
+    /// the offset never passes one that is open.
+    fn settle(&self) {
+        let mut transactions = self.transactions.lock();
+        let high_watermark = self.high_watermark.load(Ordering::SeqCst);
+        let log_start = self.log_start.load(Ordering::SeqCst);
+        let last_stable = transactions.last_stable(high_watermark, log_start);
+        self.last_stable.store(last_stable, Ordering::SeqCst);
     }
 
     fn request_flush(&self, urgent: bool) {
@@ -369,6 +435,7 @@ impl PartitionLog {
                 log_start,
                 segments: segments.iter().map(|segment| segment.extent()).collect(),
                 producers: writer.producers.clone(),
+                aborted: self.transactions.lock().snapshot(),
             };
             (checkpoint, pending)
         };

@@ -1,16 +1,20 @@
-//! What a partition remembers of idempotent producers: epochs, sequences and the last five batches of each.
+//! What a partition remembers of idempotent producers: epochs, sequences, the last five batches and the open transaction.
 //!
 //! A **sequence** numbers a producer's records within one partition and epoch, from 0 to `i32::MAX` and round again.
-//! Semantics as in Kafka's producer state (KIP-98, KIP-360): an unknown producer may begin anywhere, a new epoch begins
-//! at 0, an older epoch is fenced, one of the last five batches sent again is answered as at first. Pure: time is an argument.
+//! Semantics as in Kafka's producer state (KIP-98, KIP-360, KIP-890): an unknown producer may begin anywhere, a new epoch
+//! begins at 0, an older epoch is fenced, one of the last five batches sent again is answered as at first. A batch without
+//! a sequence comes from a coordinator that writes into a transaction for its producer. A marker may carry a higher epoch, which
+//! is then the producer's. While a transaction is open its producer is never forgotten. Pure: time is an argument.
 
 use std::collections::HashMap;
 
 use super::batch::BatchHeader;
-use super::codec::Reader;
-use super::{AppendError, Appended};
+use super::transactions::Change;
+use super::{AppendError, Appended, OpenTransaction, ProducerState, TransactionMarker};
 use crate::env::defects::{self, Defect};
 use crate::types::{Offset, TimestampMs};
+
+mod snapshot;
 
 /// Batches remembered of each producer: as many as a client may have in flight (KIP-98).
 const REMEMBERED: usize = 5;
@@ -18,10 +22,6 @@ const REMEMBERED: usize = 5;
 const MODULUS: i64 = 1 << 31;
 /// A sequence that lies behind by more than half the ring is ahead.
 const HALF: i64 = MODULUS / 2;
-/// Fewest bytes of a producer and of a batch in a snapshot.
-const PRODUCER_BYTES: usize = 8 + 2 + 8 + 8 + 4;
-const BATCH_BYTES: usize = 4 + 4 + 8 + 8 + 8;
-
 /// A batch that was answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Answered {
@@ -32,16 +32,26 @@ struct Answered {
     log_append_time: Option<TimestampMs>,
 }
 
+/// A transaction without a marker yet.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Open {
+    first_offset: Offset,
+    since: TimestampMs,
+}
+
 #[derive(Clone, PartialEq, Eq, Debug)]
 struct Producer {
     epoch: i16,
+    /// Of the latest marker; −1 before the first.
+    coordinator_epoch: i32,
+    open: Option<Open>,
     /// How many sequences, up to the last one, are known to have come without a gap. Only what lies within may be
     /// called a duplicate: a client takes that answer for success.
     covered: i64,
     last_used: TimestampMs,
     /// Some of its batches were placed elsewhere: the log alone cannot tell its sequence, so no snapshot names it.
     placed: bool,
-    /// The oldest first, never empty.
+    /// The oldest first; empty when nothing was numbered in this epoch.
     batches: Vec<Answered>,
 }
 
@@ -72,6 +82,18 @@ fn last_sequence(header: &BatchHeader) -> i32 {
 }
 
 impl Producer {
+    fn new(epoch: i16, now: TimestampMs) -> Self {
+        Self {
+            epoch,
+            coordinator_epoch: -1,
+            open: None,
+            covered: 0,
+            last_used: now,
+            placed: false,
+            batches: Vec::new(),
+        }
+    }
+
     fn expected(&self) -> i32 {
         self.batches
             .last()
@@ -95,45 +117,20 @@ impl Producer {
         let length = i64::from(header.last_offset_delta) + 1;
         behind <= self.covered && behind < HALF && behind - length >= oldest
     }
-}
 
-impl Producers {
-    /// What becomes of a batch: `None` when it is to be appended, the first answer when it had been appended before.
-    pub fn check(
-        &self,
-        header: &BatchHeader,
-        log_start_offset: Offset,
-    ) -> Result<Option<Appended>, AppendError> {
-        if !header.is_idempotent() || defects::has(Defect::SkipSequenceCheck) {
-            return Ok(None);
-        }
+    /// The batch as it was answered before, or `None` when it comes next.
+    fn check_sequence(&self, header: &BatchHeader) -> Result<Option<&Answered>, AppendError> {
         let producer_id = header.producer_id;
-        let Some(producer) = self.by_id.get(&producer_id) else {
-            return Ok(None);
-        };
-        if header.producer_epoch < producer.epoch {
-            return Err(AppendError::FencedEpoch {
-                producer_id,
-                current: producer.epoch,
-                found: header.producer_epoch,
-            });
-        }
-        let is_new_epoch = header.producer_epoch > producer.epoch;
-        let expected = if is_new_epoch { 0 } else { producer.expected() };
+        let is_new_epoch = header.producer_epoch > self.epoch;
+        let expected = if is_new_epoch { 0 } else { self.expected() };
         if header.base_sequence == expected {
             return Ok(None);
         }
         if !is_new_epoch {
-            if let Some(batch) = producer.find(header) {
-                return Ok(Some(Appended {
-                    base_offset: batch.base_offset,
-                    last_offset: batch.last_offset,
-                    log_append_time: batch.log_append_time,
-                    log_start_offset,
-                    duplicate: true,
-                }));
+            if let Some(batch) = self.find(header) {
+                return Ok(Some(batch));
             }
-            if producer.is_older(header) {
+            if self.is_older(header) {
                 return Err(AppendError::DuplicateSequence { producer_id });
             }
         }
@@ -144,53 +141,163 @@ impl Producers {
         })
     }
 
-    /// Remembers a batch that `check` let through, or that recovery read back.
-    pub fn record(
-        &mut self,
-        header: &BatchHeader,
-        answer: &Appended,
-        now: TimestampMs,
-        limits: &Limits,
-    ) {
-        if !header.is_idempotent() {
-            return;
+    fn check_epoch(&self, producer_id: i64, found: i16) -> Result<(), AppendError> {
+        if found >= self.epoch {
+            return Ok(());
         }
-        if !self.by_id.contains_key(&header.producer_id) {
-            self.make_room(now, limits);
+        Err(AppendError::FencedEpoch {
+            producer_id,
+            current: self.epoch,
+            found,
+        })
+    }
+
+    fn enter_epoch(&mut self, epoch: i16) {
+        if epoch > self.epoch {
+            self.epoch = epoch;
+            self.covered = 0;
+            self.batches.clear();
         }
-        let producer = self
-            .by_id
-            .entry(header.producer_id)
-            .or_insert_with(|| Producer {
-                epoch: header.producer_epoch,
-                covered: 0,
-                last_used: now,
-                placed: false,
-                batches: Vec::new(),
-            });
-        if header.producer_epoch < producer.epoch {
-            return;
+    }
+
+    fn remember(&mut self, header: &BatchHeader, answer: &Appended) {
+        if self.batches.is_empty() || header.base_sequence != self.expected() {
+            self.covered = 0;
+            self.batches.clear();
         }
-        if header.producer_epoch > producer.epoch {
-            producer.epoch = header.producer_epoch;
-            producer.batches.clear();
+        if self.batches.len() == REMEMBERED {
+            self.batches.remove(0);
         }
-        if producer.batches.is_empty() || header.base_sequence != producer.expected() {
-            producer.covered = 0;
-            producer.batches.clear();
-        }
-        if producer.batches.len() == REMEMBERED {
-            producer.batches.remove(0);
-        }
-        producer.last_used = now;
-        producer.covered = (producer.covered + i64::from(header.last_offset_delta) + 1).min(HALF);
-        producer.batches.push(Answered {
+        self.covered = (self.covered + i64::from(header.last_offset_delta) + 1).min(HALF);
+        self.batches.push(Answered {
             base_sequence: header.base_sequence,
             last_sequence: last_sequence(header),
             base_offset: answer.base_offset,
             last_offset: answer.last_offset,
             log_append_time: answer.log_append_time,
         });
+    }
+}
+
+impl Producers {
+    /// What becomes of a batch: `None` when it is to be appended, the first answer when it had been appended before.
+    pub fn check(
+        &self,
+        header: &BatchHeader,
+        log_start_offset: Offset,
+    ) -> Result<Option<Appended>, AppendError> {
+        let producer_id = header.producer_id;
+        if defects::has(Defect::SkipSequenceCheck) {
+            return Ok(None);
+        }
+        let Some(producer) = self.by_id.get(&producer_id) else {
+            return Ok(None);
+        };
+        producer.check_epoch(producer_id, header.producer_epoch)?;
+        if header.base_sequence >= 0
+            && let Some(batch) = producer.check_sequence(header)?
+        {
+            return Ok(Some(Appended {
+                base_offset: batch.base_offset,
+                last_offset: batch.last_offset,
+                log_append_time: batch.log_append_time,
+                log_start_offset,
+                duplicate: true,
+            }));
+        }
+        if producer.open.is_some() && !header.is_transactional() {
+            return Err(AppendError::InvalidTransactionState { producer_id });
+        }
+        Ok(None)
+    }
+
+    /// Whether a marker may be written: by the coordinator in office, and not for an epoch that is over.
+    pub fn check_marker(&self, marker: &TransactionMarker) -> Result<(), AppendError> {
+        let producer_id = marker.producer_id;
+        let Some(producer) = self.by_id.get(&producer_id) else {
+            return Ok(());
+        };
+        producer.check_epoch(producer_id, marker.producer_epoch)?;
+        if marker.coordinator_epoch < producer.coordinator_epoch {
+            return Err(AppendError::FencedCoordinator {
+                producer_id,
+                current: producer.coordinator_epoch,
+                found: marker.coordinator_epoch,
+            });
+        }
+        Ok(())
+    }
+
+    /// Remembers a batch, no marker, that `check` let through, or that recovery read back.
+    pub fn record(
+        &mut self,
+        header: &BatchHeader,
+        answer: &Appended,
+        now: TimestampMs,
+        limits: &Limits,
+    ) -> Option<Change> {
+        if !header.is_idempotent() || header.is_control() {
+            return None;
+        }
+        let producer = self.enter(header.producer_id, header.producer_epoch, now, limits)?;
+        if header.base_sequence >= 0 {
+            producer.remember(header, answer);
+        }
+        if !header.is_transactional() || producer.open.is_some() {
+            return None;
+        }
+        let first_offset = answer.base_offset;
+        producer.open = Some(Open {
+            first_offset,
+            since: now,
+        });
+        Some(Change::Began {
+            producer_id: header.producer_id,
+            first_offset,
+        })
+    }
+
+    /// Remembers a marker at `offset` that `check_marker` let through, or that recovery read back. Without an open
+    /// transaction it changes epochs alone.
+    pub fn record_marker(
+        &mut self,
+        marker: &TransactionMarker,
+        offset: Offset,
+        now: TimestampMs,
+        limits: &Limits,
+    ) -> Option<Change> {
+        let producer = self.enter(marker.producer_id, marker.producer_epoch, now, limits)?;
+        producer.coordinator_epoch = producer.coordinator_epoch.max(marker.coordinator_epoch);
+        let open = producer.open.take()?;
+        Some(Change::Ended {
+            producer_id: marker.producer_id,
+            first_offset: open.first_offset,
+            last_offset: offset,
+            outcome: marker.outcome,
+        })
+    }
+
+    /// The producer in this epoch; `None` when it is in a later one.
+    fn enter(
+        &mut self,
+        producer_id: i64,
+        epoch: i16,
+        now: TimestampMs,
+        limits: &Limits,
+    ) -> Option<&mut Producer> {
+        if !self.by_id.contains_key(&producer_id) {
+            self.make_room(now, limits);
+        }
+        let producer = self
+            .by_id
+            .entry(producer_id)
+            .or_insert_with(|| Producer::new(epoch, now));
+        if epoch < producer.epoch {
+            return None;
+        }
+        producer.enter_epoch(epoch);
+        producer.last_used = now;
+        Some(producer)
     }
 
     /// Remembers a batch that was placed elsewhere. True when what a snapshot may have said of this producer has
@@ -215,7 +322,7 @@ impl Producers {
     pub fn expire(&mut self, now: TimestampMs, limits: &Limits) {
         let oldest = now.saturating_sub(limits.expiry_ms);
         self.by_id
-            .retain(|_, producer| producer.last_used >= oldest);
+            .retain(|_, producer| producer.last_used >= oldest || producer.open.is_some());
         if self.by_id.is_empty() {
             self.by_id = HashMap::new();
         }
@@ -235,78 +342,51 @@ impl Producers {
         let mut ages: Vec<(TimestampMs, i64)> = self
             .by_id
             .iter()
+            .filter(|(_, producer)| producer.open.is_none())
             .map(|(id, producer)| (producer.last_used, *id))
             .collect();
         let excess = self.by_id.len() - bound + 1 + bound / 16;
         let count = excess.min(ages.len());
+        if count == 0 {
+            return;
+        }
         ages.select_nth_unstable(count - 1);
         for (_, id) in &ages[..count] {
             self.by_id.remove(id);
         }
     }
 
-    /// Appends a snapshot to `out`: everything but what was placed elsewhere.
-    pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut kept: Vec<_> = self
-            .by_id
-            .iter()
-            .filter(|(_, producer)| !producer.placed)
-            .collect();
-        kept.sort_unstable_by_key(|(id, _)| **id);
-        out.extend_from_slice(&u32::try_from(kept.len()).unwrap_or(u32::MAX).to_be_bytes());
-        for (id, producer) in kept {
-            out.extend_from_slice(&id.to_be_bytes());
-            out.extend_from_slice(&producer.epoch.to_be_bytes());
-            out.extend_from_slice(&producer.covered.to_be_bytes());
-            out.extend_from_slice(&producer.last_used.to_be_bytes());
-            let count = u32::try_from(producer.batches.len()).unwrap_or(u32::MAX);
-            out.extend_from_slice(&count.to_be_bytes());
-            for batch in &producer.batches {
-                out.extend_from_slice(&batch.base_sequence.to_be_bytes());
-                out.extend_from_slice(&batch.last_sequence.to_be_bytes());
-                out.extend_from_slice(&batch.base_offset.to_be_bytes());
-                out.extend_from_slice(&batch.last_offset.to_be_bytes());
-                let time = batch.log_append_time.unwrap_or(-1);
-                out.extend_from_slice(&time.to_be_bytes());
-            }
-        }
+    /// Every producer, by id.
+    pub fn states(&self) -> Vec<ProducerState> {
+        let state = |(id, producer): (&i64, &Producer)| ProducerState {
+            producer_id: *id,
+            producer_epoch: producer.epoch,
+            last_sequence: producer
+                .batches
+                .last()
+                .map_or(-1, |last| last.last_sequence),
+            last_timestamp: producer.last_used,
+            coordinator_epoch: producer.coordinator_epoch,
+            transaction_start: producer.open.map(|open| open.first_offset),
+        };
+        let mut states: Vec<_> = self.by_id.iter().map(state).collect();
+        states.sort_unstable_by_key(|state| state.producer_id);
+        states
     }
 
-    /// Reads a snapshot back; `None` when it is malformed.
-    pub fn decode(reader: &mut Reader<'_>) -> Option<Self> {
-        let count = reader.count(PRODUCER_BYTES)?;
-        let mut by_id = HashMap::with_capacity(count);
-        for _ in 0..count {
-            let id = reader.i64()?;
-            let epoch = reader.i16()?;
-            let covered = reader.i64()?;
-            let last_used = reader.i64()?;
-            let batch_count = reader.count(BATCH_BYTES)?;
-            if batch_count == 0 || batch_count > REMEMBERED {
-                return None;
-            }
-            let mut batches = Vec::with_capacity(batch_count);
-            for _ in 0..batch_count {
-                batches.push(Answered {
-                    base_sequence: reader.i32()?,
-                    last_sequence: reader.i32()?,
-                    base_offset: reader.i64()?,
-                    last_offset: reader.i64()?,
-                    log_append_time: Some(reader.i64()?).filter(|time| *time >= 0),
-                });
-            }
-            by_id.insert(
-                id,
-                Producer {
-                    epoch,
-                    covered,
-                    last_used,
-                    placed: false,
-                    batches,
-                },
-            );
-        }
-        Some(Self { by_id })
+    /// Open transactions, the earliest first.
+    pub fn open_transactions(&self) -> Vec<OpenTransaction> {
+        let open = |(id, producer): (&i64, &Producer)| {
+            producer.open.map(|open| OpenTransaction {
+                producer_id: *id,
+                producer_epoch: producer.epoch,
+                first_offset: open.first_offset,
+                since: open.since,
+            })
+        };
+        let mut found: Vec<_> = self.by_id.iter().filter_map(open).collect();
+        found.sort_unstable_by_key(|one| one.first_offset);
+        found
     }
 
     #[cfg(test)]

@@ -16,7 +16,7 @@ use super::partition::PartitionLog;
 use super::scan::{Found, HEADERS, Scanner, Step};
 use super::seal::{self, HEADER_BLOCK, SegmentHeader};
 use super::segment::{Segment, SegmentError};
-use super::{OffsetQuery, ReadError, Records, records};
+use super::{Isolation, OffsetQuery, ReadError, Records, records};
 use crate::env::defects::{self, Defect};
 use crate::types::{Offset, TimestampMs};
 
@@ -108,15 +108,33 @@ struct Wanted {
     at_least_one: bool,
 }
 
+/// The offsets that a query may answer.
+struct Visible {
+    from: Offset,
+    below: Offset,
+}
+
+impl super::Offsets {
+    /// Where reads end.
+    fn end_for(&self, isolation: Isolation) -> Offset {
+        match isolation {
+            Isolation::ReadUncommitted => self.high_watermark,
+            Isolation::ReadCommitted => self.last_stable_offset,
+        }
+    }
+}
+
 impl PartitionLog {
-    /// Reads whole batches from the one that holds `from`, up to `max_bytes`, never past the high watermark. With
-    /// `at_least_one` the first batch comes even when it is larger. Empty when `from` is the high watermark, or between
-    /// it and the log end. Never reaches over the end of a segment. Blocking when `is_hot` says false.
+    /// Reads whole batches from the one that holds `from`, up to `max_bytes`, never past the high watermark, or the last
+    /// stable offset as `isolation` says. With `at_least_one` the first batch comes even when it is larger. Empty when
+    /// `from` is that end, or between it and the log end. Never reaches over the end of a segment. Blocking when
+    /// `is_hot` says false.
     pub fn read(
         &self,
         from: Offset,
         max_bytes: usize,
         at_least_one: bool,
+        isolation: Isolation,
     ) -> Result<Records, ReadError> {
         for _ in 0..ATTEMPTS {
             let mut offsets = self.check_range(from)?;
@@ -126,25 +144,34 @@ impl PartitionLog {
             let mut records = Records {
                 bytes: Bytes::new(),
                 high_watermark: offsets.high_watermark,
-                last_stable_offset: offsets.high_watermark,
+                last_stable_offset: offsets.last_stable_offset,
                 log_start_offset: offsets.log_start,
+                aborted: Vec::new(),
             };
-            if from >= offsets.high_watermark {
+            let below = offsets.end_for(isolation);
+            if from >= below {
                 return Ok(records);
             }
             let wanted = Wanted {
                 from,
-                below: offsets.high_watermark,
+                below,
                 max_bytes,
                 at_least_one,
             };
             match self.read_batches(wanted) {
-                Ok(bytes) => {
+                Ok((bytes, next_offset)) => {
                     records.bytes = match defects::has(Defect::FetchTwice) {
                         true => Bytes::from([&*bytes, &*bytes].concat()),
                         false => bytes,
                     };
-                    return Ok(records);
+                    if isolation == Isolation::ReadUncommitted {
+                        return Ok(records);
+                    }
+                    records.aborted = self.transactions.lock().aborted(from, next_offset);
+                    // What lies below the log start has been forgotten, perhaps before the list was made.
+                    if self.log_start.load(Ordering::SeqCst) <= from {
+                        return Ok(records);
+                    }
                 }
                 Err(Fault::Retired) => {}
                 Err(Fault::Failed(error)) => return Err(error),
@@ -176,7 +203,8 @@ impl PartitionLog {
         Ok(offsets)
     }
 
-    fn read_batches(&self, wanted: Wanted) -> Result<Bytes, Fault> {
+    /// The bytes, and the offset after them.
+    fn read_batches(&self, wanted: Wanted) -> Result<(Bytes, Offset), Fault> {
         let place = self.locate(wanted.from)?;
         let end = place.segment.end();
         let available = usize::try_from(end.saturating_sub(place.position)).unwrap_or(usize::MAX);
@@ -204,7 +232,7 @@ impl PartitionLog {
                         count = size;
                         continue;
                     }
-                    Some(size) if size <= available => return Ok(Bytes::new()),
+                    Some(size) if size <= available => return Ok((Bytes::new(), wanted.from)),
                     _ if place.segment.is_retired() => return Err(Fault::Retired),
                     _ => return Err(Fault::corrupt(wanted.from, taken.fault)),
                 }
@@ -218,7 +246,7 @@ impl PartitionLog {
                     position: place.position + taken.length as u64,
                 },
             );
-            return Ok(Bytes::from(buffer));
+            return Ok((Bytes::from(buffer), taken.next_offset));
         }
     }
 
@@ -301,21 +329,27 @@ impl PartitionLog {
     }
 
     /// Offset and timestamp for ListOffsets; `None` when no record answers the query. Blocking for `AtTime` and
-    /// `MaxTimestamp`. A batch that cannot be decompressed within bounds answers with its first offset.
+    /// `MaxTimestamp`. Only what a reader of this isolation sees is an answer; its end is what `Latest` asks for. A batch
+    /// that cannot be decompressed within bounds answers with its first offset.
     pub fn find_offset(
         &self,
         query: OffsetQuery,
+        isolation: Isolation,
     ) -> Result<Option<(Offset, TimestampMs)>, ReadError> {
         for _ in 0..ATTEMPTS {
             if self.is_deleted() {
                 return Err(ReadError::Deleted);
             }
             let offsets = self.offsets();
+            let visible = Visible {
+                from: offsets.log_start,
+                below: offsets.end_for(isolation),
+            };
             let found = match query {
-                OffsetQuery::Earliest => return Ok(Some((offsets.log_start, -1))),
-                OffsetQuery::Latest => return Ok(Some((offsets.high_watermark, -1))),
-                OffsetQuery::AtTime(time) => self.first_at(time, &offsets),
-                OffsetQuery::MaxTimestamp => self.max_timestamp(&offsets),
+                OffsetQuery::Earliest => return Ok(Some((visible.from, -1))),
+                OffsetQuery::Latest => return Ok(Some((visible.below, -1))),
+                OffsetQuery::AtTime(time) => self.first_at(time, &visible),
+                OffsetQuery::MaxTimestamp => self.max_timestamp(&visible),
             };
             match found {
                 Ok(answer) => return Ok(answer),
@@ -331,14 +365,14 @@ impl PartitionLog {
     fn first_at(
         &self,
         time: TimestampMs,
-        offsets: &super::Offsets,
+        visible: &Visible,
     ) -> Result<Option<(Offset, TimestampMs)>, Fault> {
         let segments = self.segments.load();
         for segment in segments.iter().filter(|s| s.max_timestamp() >= time) {
             let mut answer = None;
-            self.visit_from_time(segment, time, offsets, |place, found, walk| {
+            self.visit_from_time(segment, time, visible, |place, found, walk| {
                 if found.header.max_timestamp >= time {
-                    answer = search_batch(place, found, walk, time, offsets.log_start)?;
+                    answer = search_batch(place, found, walk, time, visible.from)?;
                 }
                 Ok(answer.is_none())
             })?;
@@ -349,17 +383,14 @@ impl PartitionLog {
         Ok(None)
     }
 
-    fn max_timestamp(
-        &self,
-        offsets: &super::Offsets,
-    ) -> Result<Option<(Offset, TimestampMs)>, Fault> {
+    fn max_timestamp(&self, visible: &Visible) -> Result<Option<(Offset, TimestampMs)>, Fault> {
         let segments = self.segments.load();
         let mut largest = -1;
         for segment in segments.iter() {
-            if segment.next_offset() <= offsets.high_watermark {
+            if segment.next_offset() <= visible.below {
                 largest = largest.max(segment.max_timestamp());
-            } else if segment.base_offset < offsets.high_watermark {
-                self.visit_from_time(segment, largest, offsets, |_, found, _| {
+            } else if segment.base_offset < visible.below {
+                self.visit_from_time(segment, largest, visible, |_, found, _| {
                     largest = largest.max(found.header.max_timestamp);
                     Ok(true)
                 })?;
@@ -368,7 +399,7 @@ impl PartitionLog {
         if largest < 0 {
             return Ok(None);
         }
-        self.first_at(largest, offsets)
+        self.first_at(largest, visible)
     }
 
     /// Visits the visible batches of a segment, from the first that may reach `time`, while `visit` says true.
@@ -376,7 +407,7 @@ impl PartitionLog {
         &self,
         segment: &Arc<Segment>,
         time: TimestampMs,
-        offsets: &super::Offsets,
+        visible: &Visible,
         mut visit: impl FnMut(&Place, &Found, &mut Scanner<'_>) -> Result<bool, Fault>,
     ) -> Result<(), Fault> {
         let place = self.open(segment, HEADER_BLOCK, segment.base_offset)?;
@@ -392,10 +423,10 @@ impl PartitionLog {
             match walk.step().map_err(Fault::io)? {
                 Step::Batch(found) => {
                     expected = found.header.last_offset() + 1;
-                    if found.header.base_offset >= offsets.high_watermark {
+                    if found.header.base_offset >= visible.below {
                         return Ok(());
                     }
-                    if expected > offsets.log_start && !visit(&place, &found, &mut walk)? {
+                    if expected > visible.from && !visit(&place, &found, &mut walk)? {
                         return Ok(());
                     }
                 }

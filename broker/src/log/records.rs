@@ -6,7 +6,10 @@
 use bytes::Bytes;
 
 use super::AppendError;
-use super::batch::{Batch, BatchHeader, Compression, HEADER_SIZE, checksum};
+use super::batch::{
+    ATTRIBUTE_CONTROL, ATTRIBUTE_TRANSACTIONAL, Batch, BatchHeader, Compression, HEADER_SIZE,
+    checksum,
+};
 use super::compression::{compress, decompress};
 use crate::types::{Offset, TimestampMs};
 
@@ -201,6 +204,10 @@ pub struct BatchTemplate {
     pub base_sequence: i32,
     /// `None`: the last record's delta. `Some`: kept as it was, so that dropped records leave a gap.
     pub last_offset_delta: Option<i32>,
+    /// Opens or goes on with the producer's transaction. With a base sequence of −1 it is a coordinator's: not numbered.
+    pub is_transactional: bool,
+    /// For the broker's own records, which no consumer is shown.
+    pub is_control: bool,
 }
 
 impl BatchTemplate {
@@ -211,9 +218,11 @@ impl BatchTemplate {
         producer_epoch: -1,
         base_sequence: -1,
         last_offset_delta: None,
+        is_transactional: false,
+        is_control: false,
     };
 
-    /// The identity of the batch that `header` heads: same producer, sequence, compression and offset span.
+    /// The identity of the batch that `header` heads: same producer, sequence, transaction, compression and offset span.
     pub fn like(header: &BatchHeader) -> Self {
         Self {
             compression: header.compression().unwrap_or_default(),
@@ -221,7 +230,20 @@ impl BatchTemplate {
             producer_epoch: header.producer_epoch,
             base_sequence: header.base_sequence,
             last_offset_delta: Some(header.last_offset_delta),
+            is_transactional: header.is_transactional(),
+            is_control: header.is_control(),
         }
+    }
+
+    fn attributes(&self, compression: Compression) -> i16 {
+        let mut attributes = compression.code();
+        if self.is_transactional {
+            attributes |= ATTRIBUTE_TRANSACTIONAL;
+        }
+        if self.is_control {
+            attributes |= ATTRIBUTE_CONTROL;
+        }
+        attributes
     }
 }
 
@@ -278,7 +300,7 @@ pub fn encode(template: BatchTemplate, records: &[Record]) -> Result<Batch, Appe
         size,
         leader_epoch: -1,
         crc: 0,
-        attributes: compression.code(),
+        attributes: template.attributes(compression),
         last_offset_delta,
         base_timestamp,
         max_timestamp,

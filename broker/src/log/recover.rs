@@ -10,7 +10,6 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::Appended;
 use super::checkpoint::{Checkpoint, Loaded};
 use super::file::{Access, File};
 use super::index::Index;
@@ -21,6 +20,8 @@ use super::segment::{
     self, Extent, Segment, base_of, build_index, index_path, log_path, stored_index,
 };
 use super::set::Shared;
+use super::transactions::Transactions;
+use super::{Appended, control};
 use crate::env::defects::{self, Defect};
 use crate::types::{Offset, PartitionId};
 
@@ -36,6 +37,7 @@ pub(super) struct Recovered {
     pub next_offset: Offset,
     pub segments: Vec<Arc<Segment>>,
     pub producers: Producers,
+    pub transactions: Transactions,
     /// Bytes after the clean point.
     pub unchecked: u64,
     /// Why the log must not accept.
@@ -138,6 +140,9 @@ impl Recovery<'_> {
     fn begin_at(&mut self, checkpoint: Checkpoint, bases: &[Offset]) -> io::Result<Vec<Offset>> {
         let log_start = checkpoint.log_start;
         self.state.log_start = log_start;
+        let open = checkpoint.producers.open_transactions();
+        let open = open.iter().map(|one| (one.first_offset, one.producer_id));
+        self.state.transactions = Transactions::restore(open, checkpoint.aborted);
         self.state.producers = checkpoint.producers;
         let Some((mut clean, mut sealed)) = checkpoint.segments.split_last() else {
             return Ok(bases.to_vec());
@@ -268,7 +273,14 @@ impl Recovery<'_> {
         let torn = loop {
             match self.next_whole(&mut scanner)? {
                 Ok(None) => break None,
-                Ok(Some(found)) => self.take(&found, &mut extent, &mut index),
+                Ok(Some(found)) => {
+                    index.note(
+                        found.header.base_offset,
+                        found.position,
+                        extent.max_timestamp,
+                    );
+                    self.take(&found, &mut scanner, &mut extent)?;
+                }
                 Err(message) => {
                     let is_complete = next == Some(self.state.next_offset);
                     if is_complete || !self.skip_hole(&mut scanner, &message, &extent)? {
@@ -346,10 +358,15 @@ impl Recovery<'_> {
         Ok(true)
     }
 
-    fn take(&mut self, found: &Found, extent: &mut Extent, index: &mut Index) {
+    /// Takes a whole batch into the log, the producers and their transactions.
+    fn take(
+        &mut self,
+        found: &Found,
+        scanner: &mut Scanner<'_>,
+        extent: &mut Extent,
+    ) -> io::Result<()> {
         let header = &found.header;
         let next_offset = header.last_offset().saturating_add(1);
-        index.note(header.base_offset, found.position, extent.max_timestamp);
         extent.extend(
             found.position + header.size as u64,
             next_offset,
@@ -365,7 +382,20 @@ impl Recovery<'_> {
         };
         let now = self.shared.clock.now_ms();
         let limits = self.shared.producer_limits();
-        self.state.producers.record(header, &answer, now, &limits);
+        let marker = if header.is_control() {
+            control::decode_marker(header, scanner.bytes(found.position, header.size)?)
+        } else {
+            None
+        };
+        let producers = &mut self.state.producers;
+        let change = match marker {
+            Some(marker) => producers.record_marker(&marker, header.base_offset, now, &limits),
+            None => producers.record(header, &answer, now, &limits),
+        };
+        if let Some(change) = change {
+            self.state.transactions.apply(change);
+        }
+        Ok(())
     }
 
     /// Cuts the file behind its last batch and makes what was found durable, so that it may be shown. A damaged log

@@ -114,8 +114,7 @@ impl PartitionLog {
         let Some(first) = kept.first() else {
             return false;
         };
-        self.log_start
-            .fetch_max(first.base_offset, Ordering::SeqCst);
+        self.raise_log_start(first.base_offset);
         self.doomed.lock().extend(gone.iter().cloned());
         self.segments.store(Arc::new(kept.to_vec()));
         true

@@ -14,7 +14,7 @@ use super::partition::PartitionLog;
 use super::producers::Producers;
 use super::seal::{self, HEADER_BLOCK, SegmentHeader};
 use super::segment::{Extent, Segment, SegmentError, log_path};
-use super::{AppendError, Appended};
+use super::{AppendError, Appended, control};
 use crate::config::{TimestampType, TopicConfig};
 use crate::env::random_bytes;
 use crate::types::{Offset, TimestampMs};
@@ -152,8 +152,19 @@ impl Writer {
             log_start_offset: log.log_start.load(Ordering::Acquire),
             duplicate: false,
         };
-        self.producers
-            .record(&batch.header, &appended, now, &log.shared.producer_limits());
+        let limits = log.shared.producer_limits();
+        let change = match control::decode_marker(&batch.header, &batch.bytes) {
+            Some(marker) => {
+                self.producers
+                    .record_marker(&marker, appended.base_offset, now, &limits)
+            }
+            None => self
+                .producers
+                .record(&batch.header, &appended, now, &limits),
+        };
+        if let Some(change) = change {
+            log.transactions.lock().apply(change);
+        }
         self.advance(log, size, next_offset);
         Ok(appended)
     }

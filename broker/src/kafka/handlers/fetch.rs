@@ -4,11 +4,12 @@
 //!   nothing polls.
 //! - `max_bytes` bounds the answer and `partition_max_bytes` each partition, both under the broker's own bound; the first
 //!   partition with data gives at least one batch, however large (KIP-74). Partitions are served in the order asked for.
-//! - Consumers see records below the high watermark. Batches go out as they were stored, without a copy.
+//! - Consumers see records below the high watermark; with `read_committed` (KIP-98) below the last stable offset, and with the
+//!   list of aborted transactions whose records the client has to pass over. Batches go out as they were stored, without a copy.
 //! - Incremental sessions (KIP-227) are refused as the protocol allows: the answer's session id is 0, and a request that
 //!   continues a session is FETCH_SESSION_ID_NOT_FOUND.
 //!
-//! Left out: replicas' fetches, leader epochs other than 0, preferred read replicas, aborted transactions.
+//! Left out: replicas' fetches, leader epochs other than 0, preferred read replicas.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use kafka_protocol::messages::fetch_request::FetchPartition;
-use kafka_protocol::messages::fetch_response::PartitionData;
+use kafka_protocol::messages::fetch_response::{AbortedTransaction, PartitionData};
 use kafka_protocol::messages::{FetchRequest, TopicName};
 use kafka_protocol::protocol::Encodable;
 use tokio::sync::Notify;
@@ -30,16 +31,13 @@ use crate::kafka::apis::{Answer, IntoAnswer, ServeError};
 use crate::kafka::context::Context;
 use crate::kafka::error::read_code;
 use crate::kafka::topics::TopicHandle;
-use crate::log::{PartitionLog, ReadError, Records};
+use crate::log::{Isolation, PartitionLog, ReadError, Records};
 use crate::types::TopicId;
 
 pub const VERSIONS: RangeInclusive<i16> = 4..=17;
 
 /// Longer waits would only hold connections; Kafka's clients ask for half a second.
 const MAX_WAIT: Duration = Duration::from_secs(300);
-
-/// The isolation level whose reads end at the last stable offset.
-const READ_COMMITTED: i8 = 1;
 
 /// One topic as asked for.
 struct Target {
@@ -72,7 +70,7 @@ pub async fn handle(context: &Context, request: FetchRequest) -> FetchAnswer {
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
     let deadline = Instant::now() + wait;
     let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
-    let isolation = request.isolation_level;
+    let isolation = Isolation::from_code(request.isolation_level);
     let max_bytes = u32::try_from(request.max_bytes)
         .unwrap_or(0)
         .min(context.services.config.broker.fetch_max_bytes);
@@ -152,25 +150,24 @@ struct ReadPass {
     partitions: Vec<Result<Records, ResponseError>>,
     bytes: usize,
     failed: bool,
+    isolation: Isolation,
 }
 
-async fn read_all(targets: &[Target], max_bytes: usize, isolation: i8) -> ReadPass {
+async fn read_all(targets: &[Target], max_bytes: usize, isolation: Isolation) -> ReadPass {
     let mut pass = ReadPass {
         partitions: Vec::new(),
         bytes: 0,
         failed: false,
+        isolation,
     };
     for target in targets {
         for partition in &target.partitions {
-            let left = max_bytes.saturating_sub(pass.bytes);
-            let read = read_one(target, partition, left, pass.bytes == 0)
-                .await
-                .map(|mut records| {
-                    if isolation == READ_COMMITTED {
-                        records.last_stable_offset = records.high_watermark;
-                    }
-                    records
-                });
+            let limits = Limits {
+                max_bytes: max_bytes.saturating_sub(pass.bytes),
+                at_least_one: pass.bytes == 0,
+                isolation,
+            };
+            let read = read_one(target, partition, limits).await;
             match &read {
                 Ok(records) => pass.bytes += records.bytes.len(),
                 Err(_) => pass.failed = true,
@@ -181,11 +178,18 @@ async fn read_all(targets: &[Target], max_bytes: usize, isolation: i8) -> ReadPa
     pass
 }
 
+/// What the request allows the next read.
+#[derive(Clone, Copy)]
+struct Limits {
+    max_bytes: usize,
+    at_least_one: bool,
+    isolation: Isolation,
+}
+
 async fn read_one(
     target: &Target,
     partition: &FetchPartition,
-    left: usize,
-    at_least_one: bool,
+    limits: Limits,
 ) -> Result<Records, ResponseError> {
     let handle = target.handle.as_ref().map_err(|error| *error)?;
     let log = handle
@@ -197,12 +201,14 @@ async fn read_one(
     let from = partition.fetch_offset;
     let max_bytes = usize::try_from(partition.partition_max_bytes)
         .unwrap_or(0)
-        .min(left);
+        .min(limits.max_bytes);
+    let read =
+        move |log: &PartitionLog| log.read(from, max_bytes, limits.at_least_one, limits.isolation);
     let read = if log.is_hot(from) {
-        log.read(from, max_bytes, at_least_one)
+        read(log)
     } else {
         let log = log.clone();
-        let read = env::blocking(move || log.read(from, max_bytes, at_least_one)).await;
+        let read = env::blocking(move || read(&log)).await;
         read.unwrap_or_else(|error| Err(ReadError::Storage(error.to_string())))
     };
     read.map_err(|error| {
@@ -224,7 +230,11 @@ fn answer(context: &Context, targets: &[Target], pass: ReadPass) -> FetchAnswer 
                 .next()
                 .unwrap_or(Err(ResponseError::UnknownServerError));
             bytes += read.as_ref().map_or(0, |records| records.bytes.len());
-            partitions.push(partition_answer(context.version, partition.partition, read));
+            let mut answer = partition_answer(context.version, partition.partition, read);
+            if pass.isolation == Isolation::ReadUncommitted {
+                answer.data.aborted_transactions = None;
+            }
+            partitions.push(answer);
         }
         if let (Ok(handle), true) = (&target.handle, bytes > 0) {
             context
@@ -243,10 +253,15 @@ fn partition_answer(version: i16, index: i32, read: Result<Records, ResponseErro
         .with_records(None);
     match read {
         Ok(records) => {
+            let aborted = records.aborted.iter().map(|one| {
+                AbortedTransaction::default()
+                    .with_producer_id(one.producer_id.into())
+                    .with_first_offset(one.first_offset)
+            });
             let data = data
                 .with_high_watermark(records.high_watermark)
                 .with_last_stable_offset(records.last_stable_offset)
-                .with_aborted_transactions(Some(Vec::new()))
+                .with_aborted_transactions(Some(aborted.collect()))
                 .with_log_start_offset(if version >= 5 {
                     records.log_start_offset
                 } else {

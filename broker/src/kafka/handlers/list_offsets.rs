@@ -1,8 +1,8 @@
 //! ListOffsets: versions 1 to 10. A timestamp asks for the first record at or after it; −1 the end that consumers see (the
-//! high watermark), −2 the start, −3 (KIP-734) the record with the largest timestamp, −4 the start of what is kept locally
+//! high watermark, or with `read_committed` the last stable offset), −2 the start, −3 (KIP-734) the record with the largest timestamp, −4 the start of what is kept locally
 //! (the same here), −5 the end of what is tiered (nothing is: −1).
 //!
-//! Needs Describe on the topic. Left out: isolation levels (no transactions, so both ends are the same).
+//! Needs Describe on the topic. What a reader of the request's isolation level does not see is no answer.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -20,7 +20,7 @@ use crate::env;
 use crate::kafka::ResponseError;
 use crate::kafka::context::Context;
 use crate::kafka::error::read_code;
-use crate::log::{OffsetQuery, PartitionLog};
+use crate::log::{Isolation, OffsetQuery, PartitionLog};
 use crate::types::Offset;
 
 pub const VERSIONS: RangeInclusive<i16> = 1..=10;
@@ -35,11 +35,12 @@ const EARLIEST_LOCAL: i64 = -4;
 const LATEST_TIERED: i64 = -5;
 
 pub async fn handle(context: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
+    let isolation = Isolation::from_code(request.isolation_level);
     let mut topics = Vec::with_capacity(request.topics.len());
     for topic in request.topics {
         let mut partitions = Vec::with_capacity(topic.partitions.len());
         for partition in &topic.partitions {
-            let answer = match find(context, &topic.name, partition).await {
+            let answer = match find(context, &topic.name, partition, isolation).await {
                 Ok((offset, timestamp)) => found(partition, offset, timestamp),
                 Err(error) => ListOffsetsPartitionResponse::default().with_error_code(error.code()),
             };
@@ -70,19 +71,23 @@ fn found(
     }
 }
 
-/// The high watermark once it has passed what the log held when asked: a producer that was answered finds its records
-/// below it, although `acks=1` is answered before they are synced.
-async fn latest(log: &PartitionLog) -> Offset {
+/// The end of what is seen, once the high watermark has passed what the log held when asked: a producer that was answered
+/// finds its records below it, although `acks=1` is answered before they are synced.
+async fn latest(log: &PartitionLog, isolation: Isolation) -> Offset {
     let held = log.offsets().log_end;
     // Where the log has stopped, or its disk is slow, the watermark as it stands is the truth.
     let _ = timeout(LATEST_WAIT, log.committed(held - 1)).await;
-    log.offsets().high_watermark
+    match isolation {
+        Isolation::ReadUncommitted => log.offsets().high_watermark,
+        Isolation::ReadCommitted => log.offsets().last_stable_offset,
+    }
 }
 
 async fn find(
     context: &Context,
     topic: &TopicName,
     partition: &ListOffsetsPartition,
+    isolation: Isolation,
 ) -> Result<(i64, i64), ResponseError> {
     const NONE: (i64, i64) = (-1, -1);
     let name = context.topic_in(topic)?;
@@ -102,14 +107,14 @@ async fn find(
         return Err(ResponseError::UnknownLeaderEpoch);
     }
     let query = match partition.timestamp {
-        LATEST => return Ok((latest(&log).await, -1)),
+        LATEST => return Ok((latest(&log, isolation).await, -1)),
         EARLIEST | EARLIEST_LOCAL => return Ok((log.offsets().log_start, -1)),
         LATEST_TIERED => return Ok(NONE),
         MAX_TIMESTAMP => OffsetQuery::MaxTimestamp,
         time if time >= 0 => OffsetQuery::AtTime(time),
         _ => return Err(ResponseError::InvalidRequest),
     };
-    let answer = env::blocking(move || log.find_offset(query)).await;
+    let answer = env::blocking(move || log.find_offset(query, isolation)).await;
     let answer = answer
         .map_err(|_| ResponseError::KafkaStorageError)?
         .map_err(|error| read_code(&error))?;

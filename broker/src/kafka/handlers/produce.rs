@@ -294,6 +294,10 @@ fn only_batch(records: Option<Bytes>, handle: &TopicHandle) -> Result<Batch, Ref
     let bound = usize::try_from(handle.config.max_message_bytes).unwrap_or(usize::MAX);
     let mut batches = batch::parse(records.unwrap_or_default(), bound)?;
     match (batches.pop(), batches.is_empty()) {
+        (Some(batch), true) if batch.header.is_transactional() => Err(Refusal::new(
+            ResponseError::InvalidTxnState,
+            "a transactional batch needs a transactional id",
+        )),
         (Some(batch), true) => Ok(batch),
         (None, _) => Err(Refusal::new(
             ResponseError::InvalidRecord,

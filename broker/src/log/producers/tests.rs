@@ -1,5 +1,6 @@
 use super::*;
 use crate::log::batch::BatchHeader;
+use crate::log::codec::Reader;
 
 const LIMITS: Limits = Limits {
     max_producers: 100,

@@ -19,7 +19,9 @@ fn what_is_appended_is_read_back_byte_for_byte() {
     }
     assert_eq!(offsets, [(0, 1), (2, 2), (3, 3)]);
     commit(&log);
-    let read = log.read(0, 1 << 20, true).expect("reads");
+    let read = log
+        .read(0, 1 << 20, true, Isolation::ReadUncommitted)
+        .expect("reads");
     let got = batch::split(read.bytes, usize::MAX).expect("whole batches");
     assert_eq!(got.len(), 3);
     for ((sent, got), (base, _)) in sent.iter().zip(&got).zip(&offsets) {
@@ -71,7 +73,12 @@ fn an_idle_partition_costs_no_file() {
     let log = fixture.partition(&logs, 1);
     assert!(!fixture.folder(1).exists());
     assert_eq!(log.offsets(), crate::log::Offsets::default());
-    assert!(log.read(0, 1000, true).expect("reads").bytes.is_empty());
+    assert!(
+        log.read(0, 1000, true, Isolation::ReadUncommitted)
+            .expect("reads")
+            .bytes
+            .is_empty()
+    );
     logs.shutdown();
     assert!(!fixture.folder(1).exists());
 }
@@ -139,7 +146,9 @@ fn log_append_time_stamps_the_batch_and_keeps_it_valid() {
     let appended = log.append(batch_at(5, &[b"a", b"b"])).expect("appended");
     assert_eq!(appended.log_append_time, Some(NOW));
     commit(&log);
-    let read = log.read(0, 1 << 20, true).expect("reads");
+    let read = log
+        .read(0, 1 << 20, true, Isolation::ReadUncommitted)
+        .expect("reads");
     let got = batch::split(read.bytes, usize::MAX).expect("checksums are right");
     assert!(got[0].header.is_log_append_time());
     assert_eq!(got[0].header.max_timestamp, NOW);

@@ -21,7 +21,12 @@ fn records_are_shown_and_acknowledged_only_when_synced() {
     assert_eq!(committed.as_mut().poll(&mut context), Poll::Pending);
     assert_eq!(log.offsets().high_watermark, 1);
     assert_eq!(log.offsets().log_end, 2);
-    assert!(log.read(1, 1000, true).expect("reads").bytes.is_empty());
+    assert!(
+        log.read(1, 1000, true, Isolation::ReadUncommitted)
+            .expect("reads")
+            .bytes
+            .is_empty()
+    );
     fixture.disk.faults.release_syncs();
     wait(committed).expect("committed");
     assert_eq!(read_all(&log).len(), 2);
@@ -174,7 +179,8 @@ fn many_partitions_and_threads_commit_everything() {
                         wait(log.committed(offset)).expect("committed");
                     }
                     let start = log.offsets().log_start;
-                    log.read(start, 10_000, true).expect("reads beside appends");
+                    log.read(start, 10_000, true, Isolation::ReadUncommitted)
+                        .expect("reads beside appends");
                 }
             });
         }
@@ -231,7 +237,8 @@ fn deletion_wakes_everyone_with_the_reason() {
     assert_eq!(beyond.join().expect("no panic"), Err(AppendError::Deleted));
     assert_eq!(log.append(batch_of(&[b"b"])), Err(AppendError::Deleted));
     assert_eq!(
-        log.read(0, 1000, true).expect_err("deleted"),
+        log.read(0, 1000, true, Isolation::ReadUncommitted)
+            .expect_err("deleted"),
         crate::log::ReadError::Deleted
     );
     assert!(logs.get(id(1)).is_none());

@@ -23,7 +23,7 @@ use uuid::Uuid;
 use super::batch::{self, Batch};
 use super::file::Disk;
 use super::records::{self, BatchTemplate, Record};
-use super::{AppendError, Appended, Background, LogSet, PartitionLog, Work};
+use super::{AppendError, Appended, Background, Isolation, LogSet, PartitionLog, Work};
 use crate::config::{LogConfig, TopicConfig};
 use crate::env::Clock;
 use crate::types::{Offset, PartitionId, TimestampMs, TopicId};
@@ -167,7 +167,9 @@ fn read_from(log: &PartitionLog, from: Offset) -> Vec<(Offset, Vec<u8>)> {
     let mut records = Vec::new();
     let mut next = from;
     loop {
-        let read = log.read(next, 1 << 20, true).expect("reads");
+        let read = log
+            .read(next, 1 << 20, true, Isolation::ReadUncommitted)
+            .expect("reads");
         if read.bytes.is_empty() {
             assert_eq!(
                 next, read.high_watermark,

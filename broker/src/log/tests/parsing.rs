@@ -60,7 +60,7 @@ fn refuses_what_a_client_may_not_send() {
         "timestamp",
     );
     check(
-        "transactional",
+        "transactional without a producer",
         altered(at::ATTRIBUTES, &16_i16.to_be_bytes()),
         "invalid",
     );

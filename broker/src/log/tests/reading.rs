@@ -11,7 +11,9 @@ fn a_read_begins_with_the_batch_that_holds_the_offset() {
     }
     commit(&log);
     for from in 0..30 {
-        let read = log.read(from, 1 << 20, true).expect("reads");
+        let read = log
+            .read(from, 1 << 20, true, Isolation::ReadUncommitted)
+            .expect("reads");
         let batches = batch::split(read.bytes, usize::MAX).expect("whole batches");
         assert_eq!(batches[0].header.base_offset, from / 3 * 3, "offset {from}");
         assert_eq!(
@@ -43,7 +45,9 @@ fn sizes_bound_a_read_at_whole_batches() {
         (3 * size, false, 3),
         (usize::MAX, true, 10),
     ] {
-        let read = log.read(0, max_bytes, at_least_one).expect("reads");
+        let read = log
+            .read(0, max_bytes, at_least_one, Isolation::ReadUncommitted)
+            .expect("reads");
         assert_eq!(
             read.bytes.len(),
             batches * size,
@@ -59,14 +63,23 @@ fn offsets_outside_the_log_are_told_from_its_end() {
     let log = fixture.partition(&logs, 1);
     append(&log, &[b"a", b"b"]);
     commit(&log);
-    assert!(log.read(2, 1000, true).expect("the end").bytes.is_empty());
+    assert!(
+        log.read(2, 1000, true, Isolation::ReadUncommitted)
+            .expect("the end")
+            .bytes
+            .is_empty()
+    );
     for offset in [-1, 3, i64::MAX, i64::MIN] {
         let expected = ReadError::OutOfRange {
             offset,
             start: 0,
             end: 2,
         };
-        assert_eq!(log.read(offset, 1000, true).expect_err("outside"), expected);
+        assert_eq!(
+            log.read(offset, 1000, true, Isolation::ReadUncommitted)
+                .expect_err("outside"),
+            expected
+        );
     }
 }
 
@@ -94,7 +107,12 @@ fn any_offset_is_found_across_segments_with_and_without_the_index() {
         for _ in 0..200 {
             let from = random.size(values.len());
             let read = log
-                .read(i64::try_from(from).expect("small"), 1, true)
+                .read(
+                    i64::try_from(from).expect("small"),
+                    1,
+                    true,
+                    Isolation::ReadUncommitted,
+                )
                 .expect("reads");
             let batches = batch::split(read.bytes, usize::MAX).expect("a batch");
             let found = records::decode(&batches[0], 1 << 20).expect("decodes");
@@ -154,9 +172,13 @@ fn a_damaged_batch_is_never_served_and_the_others_are() {
         let mut bad = good.clone();
         bad[at] ^= 0x10;
         std::fs::write(&path, &bad).expect("written");
-        let read = log.read(0, 1 << 20, true).expect("the batches in front");
+        let read = log
+            .read(0, 1 << 20, true, Isolation::ReadUncommitted)
+            .expect("the batches in front");
         assert_eq!(read.bytes.len() as u64, 2 * size, "byte {at}");
-        let error = log.read(2, 1 << 20, true).expect_err("the damaged one");
+        let error = log
+            .read(2, 1 << 20, true, Isolation::ReadUncommitted)
+            .expect_err("the damaged one");
         assert!(
             matches!(error, ReadError::Corrupt { offset: 2, .. }),
             "byte {at}: {error}"
@@ -164,7 +186,9 @@ fn a_damaged_batch_is_never_served_and_the_others_are() {
     }
     // The file's end is gone: never mistaken for an empty answer.
     std::fs::write(&path, &good[..third + 20]).expect("written");
-    let error = log.read(2, 1 << 20, true).expect_err("cut short");
+    let error = log
+        .read(2, 1 << 20, true, Isolation::ReadUncommitted)
+        .expect_err("cut short");
     assert!(matches!(error, ReadError::Corrupt { .. }), "{error}");
 }
 
@@ -175,11 +199,14 @@ fn foreign_bytes_in_a_file_that_was_given_away_are_no_damage() {
     let log = fixture.partition(&logs, 1);
     append(&log, &[&[1; 100]]);
     commit(&log);
-    log.read(0, 1000, true).expect("reads");
+    log.read(0, 1000, true, Isolation::ReadUncommitted)
+        .expect("reads");
     log.segments.load()[0].retire();
     let path = segment_file(fixture.directory.path(), 1, 0);
     std::fs::write(path, [7; 10_000]).expect("written");
-    let error = log.read(0, 1000, true).expect_err("gone");
+    let error = log
+        .read(0, 1000, true, Isolation::ReadUncommitted)
+        .expect_err("gone");
     assert!(matches!(error, ReadError::Storage(_)), "{error}");
 }
 
@@ -201,7 +228,9 @@ fn consumers_that_read_on_are_not_mixed_up() {
             continue;
         }
         let max_bytes = random.size(2000);
-        let read = log.read(*place, max_bytes, true).expect("reads");
+        let read = log
+            .read(*place, max_bytes, true, Isolation::ReadUncommitted)
+            .expect("reads");
         for batch in batch::split(read.bytes, usize::MAX).expect("whole") {
             assert_eq!(batch.header.base_offset, *place);
             *place += 1;
@@ -245,7 +274,8 @@ fn times_are_answered_to_the_record() {
         (OffsetQuery::MaxTimestamp, Some((8, 70))),
     ] {
         assert_eq!(
-            log.find_offset(query).expect("answers"),
+            log.find_offset(query, Isolation::ReadUncommitted)
+                .expect("answers"),
             expected,
             "{query:?}"
         );
@@ -262,7 +292,10 @@ fn an_empty_log_answers_no_time() {
     let fixture = Fixture::new();
     let logs = fixture.open();
     let log = fixture.partition(&logs, 1);
-    let ask = |query| log.find_offset(query).expect("answers");
+    let ask = |query| {
+        log.find_offset(query, Isolation::ReadUncommitted)
+            .expect("answers")
+    };
     assert_eq!(ask(OffsetQuery::MaxTimestamp), None);
     assert_eq!(ask(OffsetQuery::AtTime(0)), None);
     assert_eq!(ask(OffsetQuery::Earliest), Some((0, -1)));

@@ -140,14 +140,19 @@ fn damage_in_front_of_whole_batches_stops_the_log_and_loses_nothing_else() {
                 let error = log.append(batch_of(&[b"x"])).expect_err("refused");
                 assert!(matches!(error, AppendError::Stopped(_)));
                 assert_eq!(log.offsets().log_end, 4, "byte {at}");
-                let error = log.read(2, 1000, true).expect_err("the damaged one");
+                let error = log
+                    .read(2, 1000, true, Isolation::ReadUncommitted)
+                    .expect_err("the damaged one");
                 assert!(
                     matches!(error, ReadError::Corrupt { offset: 2, .. }),
                     "{error}"
                 );
                 assert_eq!(read_from(log, 3), [(3, b"fff".to_vec())], "byte {at}");
                 assert_eq!(
-                    log.read(0, 1000, true).expect("reads").bytes.len() as u64,
+                    log.read(0, 1000, true, Isolation::ReadUncommitted)
+                        .expect("reads")
+                        .bytes
+                        .len() as u64,
                     2 * size
                 );
             },
@@ -201,7 +206,7 @@ fn losing_synced_bytes_stops_the_log() {
                     .expect("stopped")
                     .contains("were synced")
             );
-            assert!(log.read(1, 1000, true).is_err());
+            assert!(log.read(1, 1000, true, Isolation::ReadUncommitted).is_err());
         },
     );
     reopen(
@@ -225,7 +230,7 @@ fn losing_synced_bytes_stops_the_log() {
                     .contains("segment header")
             );
             assert!(matches!(
-                log.read(0, 1000, true),
+                log.read(0, 1000, true, Isolation::ReadUncommitted),
                 Err(ReadError::Corrupt { .. })
             ));
         },
@@ -273,7 +278,7 @@ fn a_file_of_another_partition_is_not_read() {
                 .contains("was written for")
         );
         assert!(matches!(
-            log.read(0, 1000, true),
+            log.read(0, 1000, true, Isolation::ReadUncommitted),
             Err(ReadError::Corrupt { .. })
         ));
     });
@@ -355,7 +360,9 @@ fn a_missing_segment_in_the_middle_is_damage() {
     for base in [early, late] {
         reopen(&fixture, remove(base), |log| {
             assert!(log.stats().stopped.is_some(), "segment {base}");
-            let error = log.read(base, 1000, true).expect_err("nothing there");
+            let error = log
+                .read(base, 1000, true, Isolation::ReadUncommitted)
+                .expect_err("nothing there");
             assert!(matches!(error, ReadError::Corrupt { .. }), "{error}");
         });
     }
@@ -416,7 +423,7 @@ fn recovery_reads_only_what_came_after_the_clean_point() {
         |log| {
             assert!(log.stats().stopped.is_none());
             assert!(matches!(
-                log.read(0, 1000, true),
+                log.read(0, 1000, true, Isolation::ReadUncommitted),
                 Err(ReadError::Corrupt { .. })
             ));
             assert_eq!(read_from(log, 1), [(1, b"two".to_vec())]);

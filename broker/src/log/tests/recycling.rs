@@ -180,7 +180,7 @@ fn a_reader_of_a_file_that_was_given_away_is_told_so() {
         let reader = scope.spawn(|| {
             let mut next = 0;
             while next < 2000 {
-                match log.read(next, 5000, true) {
+                match log.read(next, 5000, true, Isolation::ReadUncommitted) {
                     Ok(read) => {
                         for batch in batch::split(read.bytes, usize::MAX).expect("whole batches") {
                             let base = batch.header.base_offset;

@@ -36,7 +36,9 @@ fn old_segments_go_by_time() {
     logs.enforce_retention();
     assert_eq!(log.offsets().log_start, 3);
     assert_eq!(log.stats().segments, 3);
-    let error = log.read(2, 1000, true).expect_err("gone");
+    let error = log
+        .read(2, 1000, true, Isolation::ReadUncommitted)
+        .expect_err("gone");
     assert!(matches!(
         error,
         crate::log::ReadError::OutOfRange { start: 3, .. }
