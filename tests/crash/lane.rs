@@ -6,19 +6,21 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
-use bytes::Bytes;
 use harness::batch::{self, Producer};
 use harness::{RawClient, Seed};
+use tidegate_checker::{Action, OperationId, Outcome, Partition, Send, Survives};
+
+use crate::record::{Patience, Recorder, Refused, content_of, timed_out, value_of};
 
 /// Requests on the wire at once. An idempotent producer may have five (KIP-98).
 const WINDOW: usize = 5;
 const MAX_RECORDS_A_BATCH: u64 = 20;
-const MAX_FILLER_BYTES: u64 = 900;
 /// Kafka's DUPLICATE_SEQUENCE_NUMBER: the batch is there from an earlier try.
 const DUPLICATE: i16 = 46;
 
@@ -44,18 +46,38 @@ pub struct Lane {
     idempotent: bool,
     producer: Option<(i64, i16)>,
     next_id: u64,
-    unanswered: VecDeque<Batch>,
+    unanswered: VecDeque<(Batch, OperationId)>,
     acknowledged: Vec<Acknowledged>,
     pub acknowledged_records: u64,
-    /// Offsets of the records that were read back, by their ids.
-    found: BTreeMap<u64, i64>,
-    /// The offset up to which the partition was read back.
+    /// The offset up to which the partition was read back, and what was found.
     verified: i64,
-    last_verified_id: Option<u64>,
+    found: Found,
+    pub recorder: Recorder,
+}
+
+/// What a reading found, from the start of the partition on.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+struct Found {
+    records: u64,
+    last_id: Option<u64>,
+    /// Of every offset with its id, in order.
+    digest: u64,
+}
+
+impl Found {
+    fn add(&mut self, offset: i64, id: u64) {
+        let mut hasher = DefaultHasher::new();
+        (self.digest, offset, id).hash(&mut hasher);
+        self.digest = hasher.finish();
+        self.records += 1;
+        self.last_id = Some(id);
+    }
 }
 
 impl Lane {
-    pub fn new(topic: &'static str, partition: i32, acks: i16, idempotent: bool) -> Self {
+    /// `kind` is the topic, what its producers wait for, and whether they are idempotent.
+    pub fn new(kind: (&'static str, i16, bool), partition: i32, recorder: Recorder) -> Self {
+        let (topic, acks, idempotent) = kind;
         Self {
             topic,
             partition,
@@ -66,9 +88,9 @@ impl Lane {
             unanswered: VecDeque::new(),
             acknowledged: Vec::new(),
             acknowledged_records: 0,
-            found: BTreeMap::new(),
             verified: 0,
-            last_verified_id: None,
+            found: Found::default(),
+            recorder,
         }
     }
 
@@ -83,24 +105,40 @@ impl Lane {
         Ok(())
     }
 
-    /// Produces until the connection breaks.
+    /// Produces until the broker is killed. A lane that is idempotent takes a new connection when its patience ends, and
+    /// sends again what has no answer; another would not know what it may send again, and waits.
     ///
     /// # Errors
-    /// When it breaks before `killing` was set, or the broker refuses a batch.
+    /// When the connection breaks before `killing` was set, or the broker refuses a batch.
     pub fn produce_until_killed(
         &mut self,
         address: SocketAddr,
         mut seed: Seed,
         killing: &AtomicBool,
+        patience: Patience,
     ) -> Result<()> {
-        match self.keep_producing(address, &mut seed) {
-            Err(error) if error.is::<Refused>() || !killing.load(Ordering::SeqCst) => Err(error),
-            _ => Ok(()),
+        let patience = patience.filter(|_| self.idempotent);
+        loop {
+            match self.keep_producing(address, &mut seed, patience) {
+                Err(error) if error.is::<Refused>() => return Err(error),
+                _ if killing.load(Ordering::SeqCst) => return Ok(()),
+                Err(error) if patience.is_some() && timed_out(&error) => {}
+                Err(error) => return Err(error),
+                Ok(never) => match never {},
+            }
         }
     }
 
-    fn keep_producing(&mut self, address: SocketAddr, seed: &mut Seed) -> Result<Infallible> {
+    fn keep_producing(
+        &mut self,
+        address: SocketAddr,
+        seed: &mut Seed,
+        patience: Patience,
+    ) -> Result<Infallible> {
         let mut client = RawClient::connect(address)?;
+        if let Some(patience) = patience {
+            client.set_answer_limit(patience)?;
+        }
         self.send_again(&mut client)?;
         loop {
             while self.unanswered.len() < WINDOW {
@@ -110,7 +148,8 @@ impl Lane {
                     count,
                 };
                 self.next_id += count;
-                self.unanswered.push_back(batch);
+                let operation = self.recorder.begin(self.as_action(batch));
+                self.unanswered.push_back((batch, operation));
                 self.send(&mut client, batch)?;
             }
             self.take_answer(&mut client)?;
@@ -135,10 +174,27 @@ impl Lane {
             self.unanswered.clear();
             return Ok(());
         }
-        for batch in self.unanswered.clone() {
+        for index in 0..self.unanswered.len() {
+            let batch = self.unanswered[index].0;
+            // To the history it is another send of the same values.
+            self.unanswered[index].1 = self.recorder.begin(self.as_action(batch));
             self.send(client, batch)?;
         }
         Ok(())
+    }
+
+    fn as_action(&self, batch: Batch) -> Action {
+        Action::Send(Send {
+            partition: Partition::new(self.topic, self.partition),
+            values: (batch.first_id..batch.first_id + batch.count).collect(),
+            base_offset: None,
+            survives: match self.acks {
+                -1 => Survives::PowerLoss,
+                _ => Survives::ProcessCrash,
+            },
+            idempotent: self.idempotent,
+            transaction: None,
+        })
     }
 
     fn send(&self, client: &mut RawClient, batch: Batch) -> Result<()> {
@@ -152,7 +208,7 @@ impl Lane {
             None => Producer::default(),
         };
         let values: Vec<_> = (batch.first_id..batch.first_id + batch.count)
-            .map(value_of)
+            .map(content_of)
             .collect();
         let records: Vec<_> = values
             .iter()
@@ -165,7 +221,7 @@ impl Lane {
 
     fn take_answer(&mut self, client: &mut RawClient) -> Result<()> {
         let (_, answer) = client.receive_produce()?;
-        let Some(batch) = self.unanswered.pop_front() else {
+        let Some((batch, operation)) = self.unanswered.pop_front() else {
             bail!(Refused("an answer to nothing".into()));
         };
         let base_offset = match answer.error_code {
@@ -176,25 +232,32 @@ impl Lane {
                 self.topic, self.partition
             ))),
         };
+        if let Action::Send(send) = self.recorder.action_mut(operation) {
+            send.base_offset = (base_offset >= 0).then_some(base_offset);
+        }
+        self.recorder.end(operation, Outcome::Ok);
         self.acknowledged_records += batch.count;
         self.acknowledged.push(Acknowledged { batch, base_offset });
         Ok(())
     }
 
-    /// Reads what is new since the last time and judges it; returns how many records that is.
+    /// Reads what is new since the last time and judges it; returns how many records that is. Nothing may be unanswered.
     ///
     /// # Errors
     /// With the first record that is missing, damaged, out of place or there twice.
     pub fn verify(&mut self, client: &mut RawClient) -> Result<u64> {
-        let new = self.read_from(client, self.verified)?;
-        let count = new.len() as u64;
-        self.found.extend(new);
-        // An answer may be to a batch that an earlier round sent, and wrote, without an answer.
+        let mut found = self.found;
+        let mut new = BTreeMap::new();
+        self.verified = self.read_from(client, self.verified, |offset, id| {
+            new.insert(id, offset);
+            in_order(&mut found, offset, id)
+        })?;
+        self.found = found;
         for acknowledged in self.acknowledged.drain(..) {
             let Acknowledged { batch, base_offset } = acknowledged;
             for index in 0..batch.count {
                 let id = batch.first_id + index;
-                let Some(place) = self.found.get(&id) else {
+                let Some(place) = new.get(&id) else {
                     bail!("record {id} was acknowledged ({acknowledged:?}) and is lost");
                 };
                 let promised = base_offset + index as i64;
@@ -204,34 +267,43 @@ impl Lane {
                 );
             }
         }
-        Ok(count)
+        Ok(new.len() as u64)
+    }
+
+    /// Forgets what was acknowledged: the history's judge has looked at it, and this ledger will not.
+    pub fn skip_verification(&mut self) {
+        self.acknowledged.clear();
     }
 
     /// Reads the whole partition again: it is what it was, and an idempotent lane has no hole.
     ///
     /// # Errors
     /// As [`Self::verify`].
-    pub fn verify_from_start(&mut self, client: &mut RawClient) -> Result<()> {
-        self.last_verified_id = None;
-        let again = self.read_from(client, 0)?;
+    pub fn verify_from_start(&self, client: &mut RawClient) -> Result<()> {
+        let mut again = Found::default();
+        self.read_from(client, 0, |offset, id| in_order(&mut again, offset, id))?;
         ensure!(
             again == self.found,
-            "a second reading differs from the first"
+            "a second reading found {again:?}, the first {:?}",
+            self.found
         );
-        let count = again.len() as u64;
         ensure!(
-            !self.idempotent || count == self.next_id,
+            !self.idempotent || again.records == self.next_id,
             "{} of {} idempotent records are there",
-            count,
+            again.records,
             self.next_id
         );
         Ok(())
     }
 
-    /// Offsets by ids of all records from `start` to the end.
-    fn read_from(&mut self, client: &mut RawClient, start: i64) -> Result<BTreeMap<u64, i64>> {
+    /// Visits the offset and id of all records from `start` to the end, and returns the end.
+    fn read_from(
+        &self,
+        client: &mut RawClient,
+        start: i64,
+        mut visit: impl FnMut(i64, u64) -> Result<()>,
+    ) -> Result<i64> {
         let end = client.list_offset(self.topic, self.partition, -1)?;
-        let mut by_id = BTreeMap::new();
         let mut next = start;
         while next < end {
             let wait = Duration::from_secs(1);
@@ -257,51 +329,27 @@ impl Lane {
                     record.offset
                 );
                 next += 1;
-                let id = self.check_content(record.offset, &record.value.unwrap_or_default())?;
-                by_id.insert(id, record.offset);
+                let content = record.value.unwrap_or_default();
+                let Some(id) = value_of(&content) else {
+                    bail!("the record at offset {} is damaged", record.offset);
+                };
+                ensure!(id < self.next_id, "record {id} was never sent");
+                visit(record.offset, id)?;
             }
         }
         ensure!(next == end, "read to {next}, the end is {end}");
-        self.verified = end;
-        Ok(by_id)
-    }
-
-    /// The record is one that was sent, whole, and later than the one before it.
-    fn check_content(&mut self, offset: i64, value: &Bytes) -> Result<u64> {
-        let id = value.get(..8).and_then(|bytes| bytes.try_into().ok());
-        let Some(id) = id.map(u64::from_be_bytes) else {
-            bail!("a record of {} bytes at offset {offset}", value.len());
-        };
-        ensure!(id < self.next_id, "record {id} was never sent");
-        ensure!(value == &value_of(id), "record {id} is damaged");
-        if let Some(last) = self.last_verified_id {
-            ensure!(
-                id > last,
-                "record {id} after record {last}: twice, or out of order"
-            );
-        }
-        self.last_verified_id = Some(id);
-        Ok(id)
+        Ok(end)
     }
 }
 
-/// The broker's own refusal, as opposed to a connection that broke.
-#[derive(Debug)]
-struct Refused(String);
-
-impl std::fmt::Display for Refused {
-    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        formatter.write_str(&self.0)
+/// The record is later than the one before it.
+fn in_order(found: &mut Found, offset: i64, id: u64) -> Result<()> {
+    if let Some(last) = found.last_id {
+        ensure!(
+            id > last,
+            "record {id} after record {last}: twice, or out of order"
+        );
     }
-}
-
-impl std::error::Error for Refused {}
-
-/// The content of a record follows from its id: eight bytes of it, then a filler of an odd length.
-fn value_of(id: u64) -> Vec<u8> {
-    let mut seed = Seed::new(id);
-    let length = seed.between(0, MAX_FILLER_BYTES) as usize;
-    let mut value = id.to_be_bytes().to_vec();
-    value.extend(seed.bytes(length));
-    value
+    found.add(offset, id);
+    Ok(())
 }

@@ -1,8 +1,26 @@
-//! `kill -9` under load: what was acknowledged is there after the restart, once, in order, byte for byte.
+//! `kill -9`, SIGSTOP and loss of power under load: what was acknowledged is there afterwards, once, in order, byte for byte;
+//! transactions are there whole or not at all. What the clients saw is judged by `tidegate-checker`, round by round.
 //!
-//! `TIDEGATE_CRASH_ROUNDS` (default 10; the full run is 200), `TIDEGATE_RECOVERY_LOG_BYTES` (default 128 MiB; the full run is
-//! 1 GiB) and `TIDEGATE_RECOVERY_LIMIT_MS` (default 1,000) set the size; `TIDEGATE_SEED` replays a run's random choices.
+//! `TIDEGATE_CRASH_ROUNDS` (default 10; the full run is 1,000), `TIDEGATE_POWER_LOSS_ROUNDS` (default 3),
+//! `TIDEGATE_RECOVERY_LOG_BYTES` (default 128 MiB; the full run is 1 GiB) and `TIDEGATE_RECOVERY_LIMIT_MS` (default 1,000) set
+//! the size; `TIDEGATE_SEED` replays a run's random choices.
 
+mod image;
 mod lane;
+mod load;
+mod power;
+mod reader;
+mod record;
 mod recovery;
 mod rounds;
+mod transactional;
+
+/// A number from the environment.
+fn setting(name: &str, default: u64) -> u64 {
+    match std::env::var(name) {
+        Ok(text) => text
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} must be a whole number, not `{text}`")),
+        Err(_) => default,
+    }
+}

@@ -1,64 +1,65 @@
-//! Rounds of load, `kill -9` at a random moment, restart and reckoning.
+//! Rounds of load, pauses and `kill -9` at a random moment, restart and reckoning.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use harness::{Broker, Seed, say, setting};
+use anyhow::{Context, Result};
+use harness::{Broker, Seed, say};
+use tidegate_checker::Crash;
 
-use crate::lane::Lane;
+use crate::load::{Load, short_patience};
+use crate::setting;
 
 /// The longest load before a kill, in ms; the moment is drawn evenly from 1 on.
-const LONGEST_LOAD_MS: u64 = 400;
+const LONGEST_LOAD_MS: u64 = 150;
+/// Every so many rounds, at random, the broker is paused under its load.
+const PAUSED_EVERY: u64 = 3;
+const PAUSE_MS: (u64, u64) = (50, 300);
+/// Every so many rounds of a long run the numbers so far are said.
+const REPORT_EVERY: u64 = 100;
 
-fn lanes() -> Vec<Lane> {
-    (0..2)
-        .flat_map(|partition| {
-            [
-                Lane::new("acks-one", partition, 1, false),
-                Lane::new("acks-all", partition, -1, false),
-                Lane::new("idempotent", partition, -1, true),
-            ]
-        })
-        .collect()
+/// What the rounds came to.
+#[derive(Debug, Default)]
+struct Totals {
+    recovered: u64,
+    pauses: u64,
+    slowest: Duration,
 }
 
-/// Lets every lane produce, and kills the broker under them.
-fn load_and_kill(broker: &mut Broker, lanes: &mut [Lane], seed: &mut Seed) {
-    let killing = AtomicBool::new(false);
+fn round(broker: &mut Broker, load: &mut Load, seed: &mut Seed, totals: &mut Totals) -> Result<()> {
     let address = broker.tcp();
-    let moment = Duration::from_millis(seed.between(1, LONGEST_LOAD_MS));
-    thread::scope(|scope| {
-        let producers: Vec<_> = lanes
-            .iter_mut()
-            .map(|lane| {
-                let (seed, killing) = (seed.fork(), &killing);
-                scope.spawn(move || lane.produce_until_killed(address, seed, killing))
-            })
-            .collect();
-        // The moment is the test's subject: nothing is awaited here.
-        thread::sleep(moment);
-        killing.store(true, Ordering::SeqCst);
-        broker.kill9();
-        for producer in producers {
-            let outcome = producer
-                .join()
-                .expect("a producer reports instead of panicking");
-            outcome.unwrap_or_else(|error| panic!("{error:#}\n{}", broker.log_tail()));
+    let pause = (seed.between(1, PAUSED_EVERY) == 1).then(|| seed.between(PAUSE_MS.0, PAUSE_MS.1));
+    let patience = pause.and_then(|_| short_patience(seed));
+    let mut moment = || Duration::from_millis(seed.between(1, LONGEST_LOAD_MS));
+    let (before, after) = (moment(), moment());
+    let clock = load.clock();
+    let mut crashed = clock.now();
+    // The moments are the test's subject: nothing is awaited here.
+    let crash = |killing: &AtomicBool| {
+        thread::sleep(before);
+        if let Some(pause) = pause {
+            broker.pause()?;
+            thread::sleep(Duration::from_millis(pause));
+            broker.resume()?;
+            thread::sleep(after);
         }
-    });
-}
-
-fn verify(broker: &Broker, lanes: &mut [Lane], round: u64) -> u64 {
+        killing.store(true, Ordering::SeqCst);
+        crashed = clock.now();
+        broker.kill9();
+        Ok(())
+    };
+    load.run(address, seed, patience, crash)?;
+    let took = broker.restart()?;
+    totals.slowest = totals.slowest.max(took);
+    totals.pauses += u64::from(pause.is_some());
+    load.settle_and_judge(broker, Crash::Process, crashed)?;
     let mut client = broker.connect();
-    let verified = lanes.iter_mut().map(|lane| {
-        let (topic, partition) = (lane.topic, lane.partition);
-        lane.verify(&mut client).unwrap_or_else(|error| {
-            let log = broker.log_tail();
-            panic!("round {round}, {topic} [{partition}]: {error:#}\nthe broker's log ends:\n{log}")
-        })
-    });
-    verified.sum()
+    for lane in &mut load.lanes {
+        let place = format!("{} [{}]", lane.topic, lane.partition);
+        totals.recovered += lane.verify(&mut client).context(place)?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -66,40 +67,35 @@ fn kill_nine_under_load_loses_nothing_acknowledged_and_duplicates_nothing_idempo
     let rounds = setting("TIDEGATE_CRASH_ROUNDS", 10);
     let mut seed = Seed::from_env("crash rounds");
     let mut broker = Broker::start();
+    let mut load = Load::start(&mut broker.connect()).unwrap_or_else(|error| panic!("{error:#}"));
+    let mut totals = Totals::default();
+    for number in 1..=rounds {
+        round(&mut broker, &mut load, &mut seed, &mut totals).unwrap_or_else(|error| {
+            let log = broker.log_tail();
+            panic!("round {number}: {error:#}\nthe broker's log ends:\n{log}")
+        });
+        if number % REPORT_EVERY == 0 || number == rounds {
+            report(number, &load, &totals);
+        }
+    }
     let mut client = broker.connect();
-    for topic in ["acks-one", "acks-all", "idempotent"] {
-        client
-            .create_topic(topic, 2, &[])
-            .unwrap_or_else(|error| panic!("{error:#}"));
-    }
-    let mut lanes = lanes();
-    for lane in &mut lanes {
-        lane.introduce(&mut client)
-            .unwrap_or_else(|error| panic!("{error:#}"));
-    }
-    let mut slowest = Duration::ZERO;
-    let mut recovered = 0;
-    for round in 1..=rounds {
-        load_and_kill(&mut broker, &mut lanes, &mut seed);
-        let took = broker
-            .restart()
-            .unwrap_or_else(|error| panic!("round {round}: {error:#}"));
-        slowest = slowest.max(took);
-        recovered += verify(&broker, &mut lanes, round);
-    }
-    for lane in &mut lanes {
-        lane.settle(broker.tcp())
-            .unwrap_or_else(|error| panic!("{error:#}\n{}", broker.log_tail()));
-    }
-    recovered += verify(&broker, &mut lanes, rounds + 1);
-    let mut client = broker.connect();
-    for lane in &mut lanes {
+    for lane in &load.lanes {
         lane.verify_from_start(&mut client)
             .unwrap_or_else(|error| panic!("{} [{}]: {error:#}", lane.topic, lane.partition));
     }
-    let acknowledged: u64 = lanes.iter().map(|lane| lane.acknowledged_records).sum();
+    let (acknowledged, _, _) = load.totals();
     assert!(acknowledged > 0, "no round acknowledged anything");
+}
+
+fn report(rounds: u64, load: &Load, totals: &Totals) {
+    let (acknowledged, committed, aborted) = load.totals();
+    let Totals {
+        recovered,
+        pauses,
+        slowest,
+    } = totals;
     say(&format!(
-        "crash rounds: {rounds} rounds, {acknowledged} records acknowledged, {recovered} recovered, slowest recovery {slowest:?}"
+        "crash rounds: {rounds} rounds, {pauses} of them paused, {acknowledged} records acknowledged, {recovered} recovered, \
+        {committed} transactions committed, {aborted} aborted, no anomaly, slowest recovery {slowest:?}"
     ));
 }

@@ -16,6 +16,9 @@ pub const CRC_AT: usize = 17;
 pub const ATTRIBUTES_AT: usize = 21;
 pub const LAST_OFFSET_DELTA_AT: usize = 23;
 pub const COUNT_AT: usize = 57;
+/// Bits of the attributes.
+const TRANSACTIONAL: i16 = 0x10;
+const CONTROL: i16 = 0x20;
 
 /// The time now, in ms since 1970: retention leaves what was just written alone.
 fn now() -> i64 {
@@ -59,6 +62,24 @@ pub struct Header {
     pub last_offset_delta: i32,
     pub count: i32,
     pub producer: Producer,
+    /// Belongs to a transaction, or ends one (KIP-98).
+    pub transactional: bool,
+    /// Holds no data: its one record says how a transaction ended.
+    pub control: bool,
+}
+
+impl Header {
+    /// The offset behind the batch.
+    pub fn next_offset(&self) -> i64 {
+        self.base_offset + i64::from(self.last_offset_delta) + 1
+    }
+}
+
+/// A batch as it was read back.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Batch {
+    pub header: Header,
+    pub records: Vec<Record>,
 }
 
 /// A batch of uncompressed records without keys, ready to be sent.
@@ -74,6 +95,14 @@ pub fn build(records: &[(Option<&[u8]>, &[u8])], producer: Producer) -> Bytes {
         put_record(&mut body, delta as i64, *key, value);
     }
     with_header(&body, 0, records.len() as i32, producer)
+}
+
+/// A batch that belongs to a transaction of its producer.
+pub fn transactional(records: &[(Option<&[u8]>, &[u8])], producer: Producer) -> Bytes {
+    let mut batch = build(records, producer).to_vec();
+    batch[ATTRIBUTES_AT + 1] |= TRANSACTIONAL as u8;
+    seal(&mut batch);
+    batch.into()
 }
 
 /// A batch around `body`, which is already compressed by `codec` or made wrong on purpose; the checksum is right.
@@ -143,16 +172,27 @@ pub fn headers(records: &Bytes) -> Result<Vec<Header>> {
 /// # Errors
 /// As [`headers`], and when a batch is compressed.
 pub fn records(fetched: &Bytes) -> Result<Vec<Record>> {
-    let mut records = Vec::new();
+    let batches = batches(fetched)?.into_iter();
+    Ok(batches.flat_map(|batch| batch.records).collect())
+}
+
+/// Reads every batch of a Fetch answer whose batches are not compressed, control batches too.
+///
+/// # Errors
+/// As [`records`].
+pub fn batches(fetched: &Bytes) -> Result<Vec<Batch>> {
+    let mut batches = Vec::new();
     walk(fetched, |header, mut body| {
         ensure!(header.codec == 0, "a batch is compressed: {header:?}");
+        let mut records = Vec::new();
         for _ in 0..header.count {
             records.push(take_record(&mut body, header.base_offset)?);
         }
         ensure!(body.is_empty(), "bytes left behind the last record");
+        batches.push(Batch { header, records });
         Ok(())
     })?;
-    Ok(records)
+    Ok(batches)
 }
 
 fn walk(fetched: &Bytes, mut visit: impl FnMut(Header, Bytes) -> Result<()>) -> Result<()> {
@@ -198,6 +238,8 @@ fn read_header(batch: &Bytes) -> Result<Header> {
             base_sequence: fields.get_i32(),
         },
         count: fields.get_i32(),
+        transactional: attributes & TRANSACTIONAL != 0,
+        control: attributes & CONTROL != 0,
     })
 }
 

@@ -10,8 +10,8 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
+use anyhow::{Context, Result, bail, ensure};
+use rustix::process::{Pid, Signal, WaitOptions, kill_process, waitpid};
 
 use crate::{RawClient, tidegate_binary};
 
@@ -40,6 +40,7 @@ pub struct BrokerBuilder {
     data: Option<PathBuf>,
     tcp_port: u16,
     environment: Vec<(String, String)>,
+    through: Vec<String>,
     kept_open: Option<tempfile::TempDir>,
 }
 
@@ -64,6 +65,13 @@ impl BrokerBuilder {
 
     pub fn env(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.environment.push((name.into(), value.into()));
+        self
+    }
+
+    /// Starts the broker through a program that becomes it (`exec`), such as one that sets up a mount namespace: `command`,
+    /// followed by the broker's own.
+    pub fn through(mut self, command: &[&str]) -> Self {
+        self.through = command.iter().map(ToString::to_string).collect();
         self
     }
 
@@ -164,6 +172,28 @@ impl Broker {
     /// `kill -9`: nothing is flushed, nothing is said.
     pub fn kill9(&mut self) {
         self.process.kill();
+    }
+
+    /// SIGSTOP: the process stands still, its connections and files stay as they are, until [`Self::resume`]. It does so when
+    /// this returns.
+    ///
+    /// # Errors
+    /// When the process has ended.
+    pub fn pause(&self) -> Result<()> {
+        self.process.signal(Signal::STOP)?;
+        let pid = Pid::from_child(&self.process.child);
+        let stopped = waitpid(Some(pid), WaitOptions::UNTRACED)?;
+        let stopped = stopped.is_some_and(|(_, status)| status.stopped());
+        ensure!(stopped, "the broker ended instead of standing still");
+        Ok(())
+    }
+
+    /// SIGCONT.
+    ///
+    /// # Errors
+    /// As [`Self::pause`].
+    pub fn resume(&self) -> Result<()> {
+        self.process.signal(Signal::CONT)
     }
 
     /// SIGTERM, and the end of the process.
@@ -284,7 +314,14 @@ impl Process {
         data: &Path,
         wanted: &Addresses,
     ) -> Result<(Self, Receiver<String>)> {
-        let mut command = Command::new(tidegate_binary());
+        let mut command = match builder.through.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(tidegate_binary());
+                command
+            }
+            None => Command::new(tidegate_binary()),
+        };
         command.arg("serve");
         match &builder.config {
             Some(text) => {
@@ -359,9 +396,12 @@ impl Process {
         let _ = self.child.wait();
     }
 
+    fn signal(&self, signal: Signal) -> Result<()> {
+        kill_process(Pid::from_child(&self.child), signal).context("cannot signal the broker")
+    }
+
     fn terminate(&mut self) -> Result<ExitStatus> {
-        let pid = Pid::from_child(&self.child);
-        kill_process(pid, Signal::TERM).context("cannot signal the broker")?;
+        self.signal(Signal::TERM)?;
         let deadline = Instant::now() + STOP_LIMIT;
         while Instant::now() < deadline {
             if let Some(status) = self.child.try_wait()? {

@@ -4,6 +4,8 @@
 //!   away with it. Nothing here sleeps for it: it is ready when it prints `ready`.
 //! - A [`RawClient`] is one TCP connection that speaks frames: typed requests through `kafka-protocol`, or any bytes.
 //! - A [`batch`] is a record batch as a producer would send it, built and checked here independently of the broker's code.
+//! - [`Transactional`] is what a producer with a transactional id asks for, in either dialect; [`fetch_all`] reads many
+//!   partitions as a consumer of either isolation does.
 //! - A [`Suite`] is a group of tests that need another language's tools: it finds or installs them under `target/`, and
 //!   says plainly when it cannot.
 //! - A [`Seed`] makes a randomised test repeatable: it is printed, and `TIDEGATE_SEED` replays it.
@@ -15,12 +17,14 @@ pub mod guests;
 mod raw;
 mod seed;
 pub mod suite;
+mod transactions;
 
 pub use binary::{repository_root, target_directory, tidegate_binary};
 pub use broker::{Addresses, Broker, BrokerBuilder};
 pub use raw::{RawClient, encode};
 pub use seed::Seed;
 pub use suite::{Suite, say};
+pub use transactions::{Dialect, Fetched, Transactional, fetch_all, stable_offset};
 
 use std::net::{Ipv4Addr, TcpListener};
 
