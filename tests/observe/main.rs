@@ -2,6 +2,7 @@
 //! evaluation where a real Prometheus is installed.
 
 mod deployed;
+mod durability;
 mod prometheus;
 mod touched;
 

@@ -74,6 +74,9 @@ fn touched_metrics() -> Metrics {
     metrics.plugin_fault("mask", "trap");
     metrics.set_collector(Box::new(|sink| {
         sink.partitions(8, 0);
+        sink.log_partitions("fsync", "accepting", 8);
+        sink.log_partitions("fsync", "stopped", 0);
+        sink.log_partitions("fsync", "damaged", 0);
         sink.topic_log_bytes("orders", 1000);
         sink.group_lag("readers", "orders", 0, 5);
         sink.group_state("Stable");

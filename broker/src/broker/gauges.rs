@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use crate::config::Durability;
 use crate::kafka::context::Services;
-use crate::log::PartitionLog;
+use crate::log::{LogStats, PartitionLog};
 use crate::observe::GaugeSink;
 use crate::observe::health::{Reason, stopped_partitions};
 use crate::types::{Offset, PartitionId};
@@ -31,19 +32,43 @@ pub fn readiness(services: &Arc<Services>) -> Box<dyn Fn() -> Vec<Reason> + Send
     })
 }
 
-/// How many partitions there are, and how many have stopped accepting.
+/// How many partitions there are, and how many do not accept.
 fn partition_counts(services: &Services) -> (usize, usize) {
     let logs = services.logs.partitions();
-    let stopped = logs
-        .iter()
-        .filter(|log| log.stats().stopped.is_some())
-        .count();
+    let stopped = logs.iter().filter(|log| state(log) != "accepting").count();
     (logs.len(), stopped)
+}
+
+fn state(log: &PartitionLog) -> &'static str {
+    match log.stats() {
+        LogStats {
+            is_damaged: true, ..
+        } => "damaged",
+        LogStats {
+            stopped: Some(_), ..
+        } => "stopped",
+        LogStats { .. } => "accepting",
+    }
+}
+
+/// Every combination is told, so that a rule can tell none from not known.
+fn log_partitions(services: &Services, sink: &mut GaugeSink<'_>) {
+    let logs = services.logs.partitions();
+    for durability in [Durability::Fsync, Durability::Os] {
+        for wanted in ["accepting", "stopped", "damaged"] {
+            let count = logs
+                .iter()
+                .filter(|log| log.durability() == durability && state(log) == wanted)
+                .count();
+            sink.log_partitions(durability.config_name(), wanted, count);
+        }
+    }
 }
 
 fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
     let (partitions, stopped) = partition_counts(services);
     sink.partitions(partitions, stopped);
+    log_partitions(services, sink);
     for handle in services.topics.all() {
         let bytes: u64 = handle.logs.iter().map(|log| log.stats().size_bytes).sum();
         sink.topic_log_bytes(handle.topic.name.as_str(), bytes);

@@ -2,7 +2,9 @@
 
 use clap::{Args, Subcommand};
 use serde_json::json;
-use tidegate_client::{Admin, Client, ConfigChange, ConfigSource, NewTopic, StartAt};
+use tidegate_client::{
+    Admin, Client, ConfigChange, ConfigSource, NewTopic, StartAt, TopicDescription,
+};
 
 use super::CliError;
 use super::client::{ClientOptions, key_value};
@@ -133,6 +135,21 @@ pub async fn run(command: TopicCommand) -> Result<(), CliError> {
     }
 }
 
+/// The setting that says what an acknowledgement is worth.
+const DURABILITY: &str = "tidegate.durability";
+
+/// What a durability promises, in a line.
+fn promise(durability: &str) -> String {
+    let meaning = match durability {
+        "fsync" => "acks=all is answered after fdatasync and survives loss of power",
+        "os" => {
+            "acks=all is answered from the page cache and survives the end of the process, not loss of power"
+        }
+        _ => "unknown to this version of the command",
+    };
+    format!("durability {durability}: {meaning}")
+}
+
 /// What every action needs.
 struct Shell {
     client: Client,
@@ -191,14 +208,10 @@ impl Shell {
         listing.print(self.json)
     }
 
-    async fn describe(&self, name: &str, all_configs: bool) -> Result<(), CliError> {
+    /// Each partition's place, offsets and number of records.
+    async fn partitions(&self, topic: &TopicDescription) -> Result<Listing, CliError> {
         let explain = |error| self.options.explain(error);
-        let topics = self.admin.describe_topics(&[name]).await.map_err(explain)?;
-        let Some(topic) = topics.into_iter().next() else {
-            return Err(CliError::new(format!(
-                "the broker says nothing of topic {name}"
-            )));
-        };
+        let name = &topic.name;
         let starts = self
             .admin
             .list_offsets(name, StartAt::Earliest)
@@ -232,8 +245,24 @@ impl Shell {
                 json!(records),
             ]);
         }
+        Ok(partitions)
+    }
+
+    async fn describe(&self, name: &str, all_configs: bool) -> Result<(), CliError> {
+        let explain = |error| self.options.explain(error);
+        let topics = self.admin.describe_topics(&[name]).await.map_err(explain)?;
+        let Some(topic) = topics.into_iter().next() else {
+            return Err(CliError::new(format!(
+                "the broker says nothing of topic {name}"
+            )));
+        };
+        let partitions = self.partitions(&topic).await?;
         let mut configs = Listing::new(&["setting", "value", "set"]);
+        let mut durability = None;
         for entry in self.admin.topic_configs(name).await.map_err(explain)? {
+            if entry.name == DURABILITY {
+                durability.clone_from(&entry.value);
+            }
             let on_topic = entry.source == ConfigSource::Topic;
             if all_configs || on_topic {
                 configs.row(vec![json!(entry.name), json!(entry.value), json!(on_topic)]);
@@ -243,11 +272,16 @@ impl Shell {
             return print_json(&json!({
                 "topic": topic.name,
                 "internal": topic.internal,
+                "durability": durability,
                 "partitions": partitions.to_json(),
                 "configs": configs.to_json(),
             }));
         }
         print_line(&format!("topic {}", topic.name))?;
+        // Kafka's brokers have no such setting.
+        if let Some(durability) = durability {
+            print_line(&promise(&durability))?;
+        }
         partitions.print(false)?;
         if configs.is_empty() {
             print_line("no settings of its own; --all-configs shows those it inherits")

@@ -2,27 +2,96 @@
 
 use super::{Config, Durability, units};
 
+/// What became of a record that was acknowledged: one line for each way to ask.
+struct Row {
+    acks: &'static str,
+    answered: &'static str,
+    process_ends: &'static str,
+    power_is_lost: String,
+    disk_is_full: &'static str,
+    bits_rot: &'static str,
+}
+
+impl Row {
+    fn line(&self) -> String {
+        format!(
+            "{:<13}{:<26}{:<20}{:<31}{:<24}{}",
+            self.acks,
+            self.answered,
+            self.process_ends,
+            self.power_is_lost,
+            self.disk_is_full,
+            self.bits_rot
+        )
+    }
+}
+
+fn rows(durability: Durability, delay: &str) -> [Row; 4] {
+    const KEPT: &str = "refused; acked kept";
+    const FOUND: &str = "found, never served";
+    let synced_later = format!("what was synced (about {delay})");
+    let all = match durability {
+        Durability::Fsync => ("fdatasync has returned", "yes".to_owned()),
+        Durability::Os => ("written to the page cache", synced_later.clone()),
+    };
+    [
+        Row {
+            acks: "asked for",
+            answered: "answered when",
+            process_ends: "process killed",
+            power_is_lost: "power lost".to_owned(),
+            disk_is_full: "disk full",
+            bits_rot: "bit rot",
+        },
+        Row {
+            acks: "acks=0",
+            answered: "never",
+            process_ends: "not promised",
+            power_is_lost: "not promised".to_owned(),
+            disk_is_full: "lost without a word",
+            bits_rot: FOUND,
+        },
+        Row {
+            acks: "acks=1",
+            answered: "written to the page cache",
+            process_ends: "yes",
+            power_is_lost: synced_later,
+            disk_is_full: KEPT,
+            bits_rot: FOUND,
+        },
+        Row {
+            acks: "acks=all",
+            answered: all.0,
+            process_ends: "yes",
+            power_is_lost: all.1,
+            disk_is_full: KEPT,
+            bits_rot: FOUND,
+        },
+    ]
+}
+
 pub(super) fn durability(config: &Config) -> String {
     let delay = u64::try_from(config.log.flush_max_delay.as_millis()).unwrap_or(u64::MAX);
     let delay = units::duration(delay);
     let topic = &config.topic_defaults;
-    let mut lines = vec!["acks=0: nothing is promised; no answer is sent.".to_owned()];
-    match topic.durability {
-        Durability::Fsync => lines.extend([
-            format!(
-                "acks=1: survives the end of the process (kill -9): answered when the records are in the page cache, synced within about {delay}. \
-                 Loss of power can take what was not synced yet."
-            ),
-            "acks=all: survives loss of power: fdatasync comes before the answer. (Kafka's default answers from the page cache of its replicas.)".to_owned(),
-            "Consumers see synced records only: what was read is never lost.".to_owned(),
-        ]),
-        Durability::Os => lines.extend([
-            "acks=1 and acks=all: survive the end of the process (kill -9): answered when the records are in the page cache. \
-             Loss of power can take the last of them; this is Kafka's default, with one replica."
-                .to_owned(),
-            format!("Consumers see records at append, before they are synced (within about {delay})."),
-        ]),
-    }
+    let mut lines = vec![format!(
+        "With tidegate.durability={}, the default here, a record that was acknowledged survives:\n",
+        topic.durability.config_name()
+    )];
+    lines.extend(rows(topic.durability, &delay).iter().map(Row::line));
+    lines.push(match topic.durability {
+        Durability::Fsync => "\nConsumers see synced records only: what was read is never lost. (Kafka's default answers acks=all from the \
+             page cache of its replicas.)"
+            .to_owned(),
+        Durability::Os => format!(
+            "\nConsumers see records at append, before they are synced (within about {delay}). This is Kafka's default, with one \
+             replica."
+        ),
+    });
+    lines.push(
+        "Damage is found by checksum when it is read or by `tidegate log verify`, and is never served; there is no second copy to mend it from."
+            .to_owned(),
+    );
     lines.push(
         match (
             topic.cleanup_delete,
@@ -42,7 +111,7 @@ pub(super) fn durability(config: &Config) -> String {
             ),
         },
     );
-    lines.push("There is one copy, on this machine's disk. A topic may set tidegate.durability and retention for itself.".to_owned());
+    lines.push("A topic may set tidegate.durability and retention for itself.".to_owned());
     lines.join("\n")
 }
 

@@ -238,6 +238,8 @@ pub struct LogStats {
     pub size_bytes: u64,
     pub segments: usize,
     pub offsets: Offsets,
-    /// Why the log stopped accepting, when it did.
+    /// Why the log does not accept, when it does not.
     pub stopped: Option<String>,
+    /// It does not accept because recovery found damage in it.
+    pub is_damaged: bool,
 }

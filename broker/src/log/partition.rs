@@ -62,6 +62,7 @@ pub struct PartitionLog {
     /// As `folder_changed`, of the folder itself.
     pub(super) folder_created: AtomicBool,
     stopped: OnceLock<String>,
+    is_damaged: bool,
     deleted: AtomicBool,
     checkpoint_queued: AtomicBool,
     /// Serialises syncs; the order of locks is checkpointing, flushing, writer.
@@ -102,6 +103,7 @@ impl PartitionLog {
             folder_changed: AtomicBool::new(false),
             folder_created: AtomicBool::new(false),
             stopped: OnceLock::new(),
+            is_damaged: recovered.damage.is_some(),
             deleted: AtomicBool::new(false),
             checkpoint_queued: AtomicBool::new(false),
             flushing: Mutex::new(()),
@@ -268,6 +270,11 @@ impl PartitionLog {
         }
     }
 
+    /// What moves the high watermark, and so what `committed` waits for.
+    pub fn durability(&self) -> Durability {
+        self.config.load().durability
+    }
+
     pub fn stats(&self) -> LogStats {
         let segments = self.segments.load();
         LogStats {
@@ -275,6 +282,7 @@ impl PartitionLog {
             segments: segments.len(),
             offsets: self.offsets(),
             stopped: self.stopped.get().cloned(),
+            is_damaged: self.is_damaged,
         }
     }
 

@@ -82,7 +82,7 @@ pub fn stopped_partitions(stopped: usize, total: usize) -> Option<Reason> {
     (stopped > 0).then(|| Reason {
         reason: "partitions-stopped",
         detail: format!(
-            "{stopped} of {total} partitions stopped accepting after a failed write or sync; the log says which and why"
+            "{stopped} of {total} partitions do not accept, after a failed write or sync or because of damage; the log says which and why"
         ),
     })
 }

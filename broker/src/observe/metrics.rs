@@ -299,6 +299,16 @@ impl GaugeSink<'_> {
         );
     }
 
+    /// How many partitions have this durability (`fsync`, `os`) and are in this state (`accepting`, `stopped`, `damaged`).
+    pub fn log_partitions(&mut self, durability: &str, state: &str, count: usize) {
+        self.add(
+            Group::LogState,
+            &[durability, state],
+            Metric::LogPartitions,
+            count as f64,
+        );
+    }
+
     /// Bytes on disk of one partition of a topic.
     pub fn topic_log_bytes(&mut self, topic: &str, bytes: u64) {
         self.add(Group::Topic, &[topic], Metric::TopicLogBytes, bytes as f64);

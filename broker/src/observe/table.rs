@@ -146,7 +146,10 @@ metrics! {
     }
     Broker [], Normal {
         Partitions "tidegate_partitions" MetricKind::Gauge, "Partitions of this broker.";
-        PartitionsStopped "tidegate_partitions_stopped" MetricKind::Gauge, "Partitions whose log stopped accepting after a failed write or sync.";
+        PartitionsStopped "tidegate_partitions_stopped" MetricKind::Gauge, "Partitions whose log does not accept: stopped after a failed write or sync, or found damaged.";
+    }
+    LogState ["durability", "state"], Normal {
+        LogPartitions "tidegate_log_partitions" MetricKind::Gauge, "Partitions by tidegate.durability (fsync: acks=all is answered after fdatasync; os: from the page cache) and by state: accepting; stopped after a failed write or sync; damaged, as recovery found it.";
     }
     Flush [], Normal {
         FlushDuration "tidegate_flush_duration_seconds" MetricKind::Histogram(FLUSH_BUCKETS), "Time of one fdatasync.";

@@ -117,6 +117,9 @@ fn touched() -> Metrics {
     metrics.plugin_fault("mask", "trap");
     metrics.set_collector(Box::new(|sink| {
         sink.partitions(8, 1);
+        sink.log_partitions("fsync", "accepting", 7);
+        sink.log_partitions("fsync", "damaged", 1);
+        sink.log_partitions("os", "stopped", 0);
         sink.topic_log_bytes("orders", 1000);
         sink.topic_log_bytes("orders", 24);
         sink.group_lag("readers", "orders", 0, 5);
@@ -207,6 +210,18 @@ const TOUCHED: &[(&str, f64)] = &[
 ("tidegate_plugin_revision{plugin=\"mask\"}", 3.0),
 ("tidegate_partitions", 8.0),
 ("tidegate_partitions_stopped", 1.0),
+(
+    "tidegate_log_partitions{durability=\"fsync\",state=\"accepting\"}",
+    7.0,
+),
+(
+    "tidegate_log_partitions{durability=\"fsync\",state=\"damaged\"}",
+    1.0,
+),
+(
+    "tidegate_log_partitions{durability=\"os\",state=\"stopped\"}",
+    0.0,
+),
 ("tidegate_groups{state=\"Stable\"}", 1.0),
 (
     "tidegate_group_lag{group=\"readers\",topic=\"orders\"}",
