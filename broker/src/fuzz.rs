@@ -29,6 +29,10 @@ pub const TARGETS: &[Target] = &[
         run: log::batch,
     },
     Target {
+        name: "checkpoint",
+        run: log::checkpoint,
+    },
+    Target {
         name: "index",
         run: log::index,
     },
@@ -37,8 +41,16 @@ pub const TARGETS: &[Target] = &[
         run: coordinator::offsets_record,
     },
     Target {
+        name: "recovery",
+        run: log::recovery,
+    },
+    Target {
         name: "request",
         run: guard::request,
+    },
+    Target {
+        name: "segment_header",
+        run: log::segment_header,
     },
 ];
 

@@ -553,7 +553,8 @@ fn the_durability_statement_follows_the_settings() {
     let cached = accepted("[topic-defaults]\n'tidegate.durability'='os'\n'retention.ms'=-1")
         .durability_statement();
     assert!(
-        cached.contains("acks=all     written to the page cache yes                 what was synced"),
+        cached
+            .contains("acks=all     written to the page cache yes                 what was synced"),
         "{cached}"
     );
     assert!(cached.contains("for ever"), "{cached}");

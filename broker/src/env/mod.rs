@@ -5,6 +5,8 @@
 
 pub mod defects;
 pub mod files;
+#[cfg(any(test, fuzzing))]
+pub mod memory;
 pub mod simulated;
 
 use std::sync::Arc;

@@ -8,9 +8,12 @@ use crate::log::fuzz::seeds as log;
 pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
     match target {
         "batch" => log::batch(),
+        "checkpoint" => log::checkpoint(),
         "index" => log::index(),
         "offsets_record" => coordinator::seeds(),
+        "recovery" => log::recovery(),
         "request" => guard::seeds(),
+        "segment_header" => log::segment_header(),
         _ => Vec::new(),
     }
 }

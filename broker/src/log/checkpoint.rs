@@ -55,7 +55,7 @@ pub(super) enum Loaded {
 }
 
 impl Checkpoint {
-    fn encode(&self) -> Vec<u8> {
+    pub(super) fn encode(&self) -> Vec<u8> {
         let mut bytes = Vec::with_capacity(64 + self.segments.len() * EXTENT_BYTES);
         bytes.extend_from_slice(MAGIC);
         bytes.extend_from_slice(&self.boot_id);
@@ -68,7 +68,7 @@ impl Checkpoint {
         codec::close(bytes)
     }
 
-    fn decode(bytes: &[u8]) -> Option<Self> {
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         if let Some(body) = codec::open(bytes, MAGIC_1) {
             return Self::decode_1(body);
         }

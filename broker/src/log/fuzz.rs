@@ -1,14 +1,20 @@
 //! Fuzzing of what the log reads: batches from clients, and files from a disk that may have changed them.
 
+mod recovery;
 #[cfg(test)]
 pub mod seeds;
+
+pub use recovery::recovery;
 
 use bytes::Bytes;
 
 use super::batch::{self, Batch, BatchHeader, HEADER_SIZE, at, checksum};
+use super::checkpoint::Checkpoint;
 use super::codec;
+use super::control;
 use super::index::Index;
 use super::records::{self, BatchTemplate};
+use super::seal::SegmentHeader;
 
 /// Bound of a batch and of what it decompresses to.
 const MAX_BYTES: usize = 1 << 20;
@@ -42,6 +48,7 @@ pub fn batch(input: &[u8]) {
 /// What is decoded is the same after it was encoded and decoded again.
 fn check_records(batch: &Batch) {
     let header = &batch.header;
+    let _ = control::decode_marker(header, &batch.bytes);
     assert_eq!(header.size, batch.bytes.len());
     let _ = records::offset_of_time(batch, header.max_timestamp, header.base_offset, MAX_BYTES);
     let Ok(decoded) = records::decode(batch, MAX_BYTES) else {
@@ -101,4 +108,53 @@ pub fn index(input: &[u8]) {
         Index::decode(&index.encode(salt, covered), salt),
         Some((index, covered))
     );
+}
+
+/// A checkpoint file. Input: flags (1 byte; bit 0: as it stands; bit 1: of format 1; without bit 0 magic and checksum are put
+/// around), the file from the boot id on.
+pub fn checkpoint(input: &[u8]) {
+    let [flags, content @ ..] = input else {
+        return;
+    };
+    let magic = if flags & 2 == 0 {
+        b"TGCHECK2"
+    } else {
+        b"TGCHECK1"
+    };
+    let bytes = if flags & 1 == 1 {
+        content.to_vec()
+    } else {
+        codec::close([&magic[..], content].concat())
+    };
+    if let Some(checkpoint) = Checkpoint::decode(&bytes) {
+        let again = Checkpoint::decode(&checkpoint.encode());
+        assert_eq!(again, Some(checkpoint), "written and read again");
+    }
+}
+
+/// The first block of a segment file. Input: flags (1 byte; bit 0: the first copy's checksum is put right, bit 1: the
+/// second's), the block.
+pub fn segment_header(input: &[u8]) {
+    let [flags, block @ ..] = input else {
+        return;
+    };
+    let mut block = block.to_vec();
+    for (flag, start) in [(1, 0), (2, 2048)] {
+        let version = block.get(start + 8..start + 12).map(<[u8]>::to_vec);
+        let length = if version.as_deref() == Some(&[0, 0, 0, 1]) {
+            64
+        } else {
+            92
+        };
+        if flags & flag != 0
+            && let Some(copy) = block.get_mut(start..start + length)
+        {
+            let closed = codec::close(copy[..length - 4].to_vec());
+            copy.copy_from_slice(&closed);
+        }
+    }
+    if let Ok(read) = SegmentHeader::decode(&block) {
+        let again = SegmentHeader::decode(&read.header.encode()).map(|again| again.header);
+        assert_eq!(again, Ok(read.header), "written and read again");
+    }
 }

@@ -79,3 +79,66 @@ pub fn index() -> Seeds {
         ("file".into(), [&[1], &salt[..], &file].concat()),
     ]
 }
+
+/// Scripts of [`super::recovery`]: batches, flushes and checkpoints, and then one kind of change each.
+pub fn recovery() -> Seeds {
+    let write = [
+        20, 3, 2, 9, 0, 4, 1, 30, 3, 0, 1, 5, 2, 60, 1, 6, 1, 60, 2, 0, 7, 3, 90, 3,
+    ];
+    let many: Vec<u8> = (0..22).flat_map(|number| [3, number, 90, number]).collect();
+    let changes: [(&str, &[u8]); 7] = [
+        ("overwritten", &[3, 0, 0, 200, 9, 1, 2, 3, 4, 5, 6, 7, 8, 9]),
+        ("header", &[3, 1, 0, 20, 4, 0, 0, 0, 0]),
+        ("cut", &[3, 2, 17, 0]),
+        ("longer", &[3, 3, 2, 0]),
+        ("removed", &[2, 4]),
+        ("copied", &[3, 5, 9]),
+        ("forged", &[3, 0, 0, 57, 4, 0, 0, 0, 9, 3, 8, 0, 0]),
+    ];
+    let mut seeds: Seeds = changes
+        .iter()
+        .zip(0..)
+        .map(|((name, change), manner)| ((*name).into(), [&[manner], &write[..], change].concat()))
+        .collect();
+    seeds.push((
+        "rolled".into(),
+        [&[1, 22], &many[..], &[1, 6, 0, 30, 1]].concat(),
+    ));
+    seeds.push(("unclean".into(), [&[0, 22], &many[..]].concat()));
+    seeds
+}
+
+/// The files of a small partition with an open and an aborted transaction: its checkpoint and its first segment's header.
+fn files() -> (Vec<u8>, Vec<u8>) {
+    let disk = super::recovery::sample();
+    let read = |ending: &str| {
+        let found = disk.files().into_iter().find(|path| path.ends_with(ending));
+        let mut content = Vec::new();
+        disk.change(&found.expect("it was written"), |bytes| {
+            content.clone_from(bytes)
+        });
+        content
+    };
+    let mut block = read("00000000000000000000.log");
+    block.truncate(4096);
+    (read("checkpoint"), block)
+}
+
+pub fn checkpoint() -> Seeds {
+    let file = files().0;
+    vec![
+        ("content".into(), [&[0], &file[8..file.len() - 4]].concat()),
+        ("file".into(), [&[1], &file[..]].concat()),
+    ]
+}
+
+pub fn segment_header() -> Seeds {
+    let block = files().1;
+    let mut first = block[..64].to_vec();
+    first[8..12].copy_from_slice(&[0, 0, 0, 1]);
+    vec![
+        ("both".into(), [&[3], &block[..2200]].concat()),
+        ("first".into(), [&[1], &block[..100]].concat()),
+        ("version-1".into(), [&[1], &first[..]].concat()),
+    ]
+}
