@@ -8,6 +8,7 @@ use crate::kafka::context::Services;
 use crate::log::{LogStats, PartitionLog};
 use crate::observe::GaugeSink;
 use crate::observe::health::{Reason, stopped_partitions};
+use crate::observe::table::Metric;
 use crate::types::{Offset, PartitionId};
 
 /// Gives the metrics what to read. It holds the services weakly: they hold the metrics.
@@ -69,6 +70,7 @@ fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
     let (partitions, stopped) = partition_counts(services);
     sink.partitions(partitions, stopped);
     log_partitions(services, sink);
+    cleaner(services, sink);
     for handle in services.topics.all() {
         let bytes: u64 = handle.logs.iter().map(|log| log.stats().size_bytes).sum();
         sink.topic_log_bytes(handle.topic.name.as_str(), bytes);
@@ -83,6 +85,19 @@ fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
     for listener in &services.config.listeners {
         sink.connection_limit(&listener.name, listener.max_connections);
     }
+}
+
+/// What compaction has done.
+fn cleaner(services: &Services, sink: &mut GaugeSink<'_>) {
+    let stats = services.logs.cleaner_stats();
+    sink.cleaner(Metric::CleanerReadBytes, stats.bytes_read as f64);
+    sink.cleaner(Metric::CleanerWrittenBytes, stats.bytes_written as f64);
+    sink.cleaner(Metric::CleanerRounds, stats.rounds as f64);
+    if let Some(time) = stats.last_round {
+        sink.cleaner(Metric::CleanerLastRound, time as f64 / 1_000.0);
+    }
+    sink.cleaner(Metric::CleanerDirtyRatio, stats.max_dirty_ratio);
+    sink.cleaner(Metric::CleanerImpossible, stats.impossible as f64);
 }
 
 /// What each group has still to read: the high watermark less what it committed.

@@ -85,6 +85,20 @@ enum TopicAction {
         #[arg(long, value_name = "KEY")]
         delete_config: Vec<String>,
     },
+    /// Delete a topic's older records; the newer ones keep their offsets
+    #[command(
+        after_help = "Examples:\n  tidegate topic delete-records orders --before latest\n  \
+                      tidegate topic delete-records orders --partition 3 --before 1000"
+    )]
+    DeleteRecords {
+        name: String,
+        /// The first offset to be kept, or `latest` to keep none of those that consumers see
+        #[arg(long, value_name = "OFFSET", value_parser = bound)]
+        before: Before,
+        /// Only this partition; repeatable; without it all of them
+        #[arg(long, short = 'p', value_name = "N", value_parser = clap::value_parser!(i32).range(0..))]
+        partition: Vec<i32>,
+    },
     /// Raise a topic's number of partitions; keys may move to other partitions
     AddPartitions {
         name: String,
@@ -92,6 +106,23 @@ enum TopicAction {
         #[arg(long, short = 'p', visible_alias = "partitions", value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
         total: i32,
     },
+}
+
+/// Up to where records go.
+#[derive(Clone, Copy, Debug)]
+enum Before {
+    Offset(i64),
+    Latest,
+}
+
+fn bound(text: &str) -> Result<Before, String> {
+    if text == "latest" {
+        return Ok(Before::Latest);
+    }
+    let offset = text.parse().ok().filter(|offset| *offset >= 0);
+    offset
+        .map(Before::Offset)
+        .ok_or_else(|| format!("{text:?} is neither an offset nor `latest`"))
 }
 
 pub async fn run(command: TopicCommand) -> Result<(), CliError> {
@@ -127,6 +158,11 @@ pub async fn run(command: TopicCommand) -> Result<(), CliError> {
             config,
             delete_config,
         } => shell.alter(&name, config, delete_config).await,
+        TopicAction::DeleteRecords {
+            name,
+            before,
+            partition,
+        } => shell.delete_records(&name, before, partition).await,
         TopicAction::AddPartitions { name, total } => {
             let added = shell.admin.create_partitions(&name, total).await;
             added.map_err(|error| shell.options.explain(error))?;
@@ -302,6 +338,32 @@ impl Shell {
             }
         }
         Ok(())
+    }
+
+    async fn delete_records(
+        &self,
+        name: &str,
+        before: Before,
+        partitions: Vec<i32>,
+    ) -> Result<(), CliError> {
+        let known = self.client.topic(name, false).await;
+        let known = known.map_err(|error| self.options.explain(error))?;
+        let all = known.partitions.iter().map(|partition| partition.index);
+        let partitions = match partitions.is_empty() {
+            true => all.collect(),
+            false => partitions,
+        };
+        let before = match before {
+            Before::Offset(offset) => Some(offset),
+            Before::Latest => None,
+        };
+        let mut listing = Listing::new(&["partition", "start"]);
+        for partition in partitions {
+            let deleted = self.admin.delete_records(name, partition, before).await;
+            let start = deleted.map_err(|error| self.options.explain(error))?;
+            listing.row(vec![json!(partition), json!(start)]);
+        }
+        listing.print(self.json)
     }
 
     async fn alter(

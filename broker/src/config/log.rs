@@ -17,6 +17,12 @@ pub struct LogConfig {
     /// Producers remembered for a partition at most (the oldest is forgotten).
     pub max_producers_per_partition: usize,
     pub producer_expiry: Duration,
+    /// Memory for the keys that one round of compaction looks at.
+    pub cleaner_buffer_bytes: u64,
+    /// Bytes that compaction reads and writes in a second at most; 0: no bound.
+    pub cleaner_max_bytes_per_second: u64,
+    /// How long the cleaner waits when nothing is dirty enough.
+    pub cleaner_interval: Duration,
 }
 
 impl Default for LogConfig {
@@ -28,6 +34,9 @@ impl Default for LogConfig {
             retention_check_interval: Duration::from_secs(60),
             max_producers_per_partition: 10_000,
             producer_expiry: Duration::from_secs(24 * 3600),
+            cleaner_buffer_bytes: 128 << 20,
+            cleaner_max_bytes_per_second: 0,
+            cleaner_interval: Duration::from_secs(15),
         }
     }
 }
@@ -83,5 +92,32 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             max: 2_592_000_000
         },
         "An idempotent producer that was idle for this long is forgotten; a retry that comes even later is written again."
+    ),
+    setting!(
+        log.cleaner_buffer_bytes,
+        "cleaner-buffer-bytes",
+        Kind::Size {
+            min: 4 << 20,
+            max: 1 << 40
+        },
+        "Memory for the keys that one round of compaction looks at: 24 bytes each and a tenth more. With less, a partition of many keys takes more rounds."
+    ),
+    setting!(
+        log.cleaner_max_bytes_per_second,
+        "cleaner-max-bytes-per-second",
+        Kind::Size {
+            min: 0,
+            max: 1 << 40
+        },
+        "Bytes that compaction reads and writes in a second at most, so that it leaves the disk to producers and consumers; 0 is without a bound."
+    ),
+    setting!(
+        log.cleaner_interval,
+        "cleaner-interval",
+        Kind::Duration {
+            min: 100,
+            max: 86_400_000
+        },
+        "How long the cleaner waits before it looks again for a compacted partition that is dirty enough."
     ),
 ];

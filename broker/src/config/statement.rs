@@ -98,7 +98,10 @@ pub(super) fn durability(config: &Config) -> String {
             topic.retention_ms,
             topic.retention_bytes,
         ) {
-            (false, _, _) | (true, -1, -1) => "Records are kept for ever.".to_owned(),
+            (false, _, _) => {
+                "Of each key the latest record is kept for ever (compaction).".to_owned()
+            }
+            (true, -1, -1) => "Records are kept for ever.".to_owned(),
             (true, time, -1) => format!(
                 "Records are kept for {}, then removed.",
                 shown_duration(time)

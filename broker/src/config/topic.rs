@@ -48,6 +48,13 @@ pub struct TopicConfig {
     pub index_interval_bytes: u32,
     pub cleanup_delete: bool,
     pub cleanup_compact: bool,
+    /// For how long a compacted log keeps tombstones and markers (`delete.retention.ms`).
+    pub delete_retention_ms: i64,
+    /// From 0 to 1.
+    pub min_cleanable_dirty_ratio: f64,
+    pub min_compaction_lag_ms: i64,
+    /// `i64::MAX`: no bound.
+    pub max_compaction_lag_ms: i64,
     pub durability: Durability,
     /// The name of a deployed plugin (`tidegate.partitioner`).
     pub partitioner: Option<String>,
@@ -134,6 +141,15 @@ impl TopicConfig {
         setting.set(self, value.trim())
     }
 
+    /// The age in milliseconds at which the active segment is closed.
+    pub fn roll_ms(&self) -> i64 {
+        if self.cleanup_compact {
+            self.segment_ms.min(self.max_compaction_lag_ms)
+        } else {
+            self.segment_ms
+        }
+    }
+
     /// A setting that cannot be together with another.
     pub(super) fn contradiction(&self) -> Option<TopicConfigError> {
         let plugin = if self.partitioner.is_some() {
@@ -178,6 +194,10 @@ impl Default for TopicConfig {
             index_interval_bytes: 4096,
             cleanup_delete: true,
             cleanup_compact: false,
+            delete_retention_ms: 24 * 3_600_000,
+            min_cleanable_dirty_ratio: 0.5,
+            min_compaction_lag_ms: 0,
+            max_compaction_lag_ms: i64::MAX,
             durability: Durability::Fsync,
             partitioner: None,
             partitioner_failure_client_choice: false,

@@ -22,6 +22,8 @@ use crate::types::{CONSUMER_OFFSETS, Offset, PartitionId, TimestampMs, TopicId};
 
 /// Records of one commit are cut into batches of about this many bytes.
 const BATCH_BYTES: usize = 512 << 10;
+/// As Kafka's `offsets.topic.segment.bytes`: small, so that loading a partition reads little that is outdated.
+const SEGMENT_BYTES: u64 = 100 << 20;
 /// The largest group record: metadata and assignments at their bound, and the members' names.
 const MAX_BATCH_BYTES: u32 = 4 * MAX_GROUP_BYTES as u32;
 /// What one read asks for when the topic is read back.
@@ -88,7 +90,7 @@ impl OffsetsTopic {
         let config = Arc::new(TopicConfig {
             cleanup_compact: true,
             cleanup_delete: false,
-            retention_ms: -1,
+            segment_bytes: SEGMENT_BYTES,
             max_message_bytes: MAX_BATCH_BYTES,
             ..TopicConfig::default()
         });
@@ -126,6 +128,7 @@ fn new_topic(partitions: i32, clock: &Clock) -> Topic {
         internal: true,
         configs: BTreeMap::from([
             ("cleanup.policy".into(), "compact".into()),
+            ("segment.bytes".into(), SEGMENT_BYTES.to_string()),
             ("max.message.bytes".into(), MAX_BATCH_BYTES.to_string()),
         ]),
         created_ms: clock.now_ms(),

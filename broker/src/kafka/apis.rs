@@ -112,6 +112,7 @@ first_error! {
     ListOffsetsResponse: |r| first(r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code));
     CreateTopicsResponse: |r| first(r.topics.iter().map(|topic| topic.error_code));
     DeleteTopicsResponse: |r| first(r.responses.iter().map(|topic| topic.error_code));
+    DeleteRecordsResponse: |r| first(r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code));
     CreatePartitionsResponse: |r| first(r.results.iter().map(|topic| topic.error_code));
     DescribeConfigsResponse: |r| first(r.results.iter().map(|result| result.error_code));
     AlterConfigsResponse: |r| first(r.responses.iter().map(|response| response.error_code));
@@ -179,6 +180,7 @@ apis! {
     ApiVersions(ApiVersionsRequest) api_versions, before_authentication;
     CreateTopics(CreateTopicsRequest) create_topics;
     DeleteTopics(DeleteTopicsRequest) delete_topics;
+    DeleteRecords(DeleteRecordsRequest) delete_records;
     InitProducerId(InitProducerIdRequest) init_producer_id;
     DescribeAcls(DescribeAclsRequest) describe_acls;
     CreateAcls(CreateAclsRequest) create_acls;

@@ -38,6 +38,8 @@ pub(super) const ATTRIBUTE_COMPRESSION: i16 = 0b111;
 pub(super) const ATTRIBUTE_LOG_APPEND_TIME: i16 = 1 << 3;
 pub(super) const ATTRIBUTE_TRANSACTIONAL: i16 = 1 << 4;
 pub(super) const ATTRIBUTE_CONTROL: i16 = 1 << 5;
+/// The base timestamp is the time at which tombstones may go (KIP-534).
+pub(super) const ATTRIBUTE_DELETE_HORIZON: i16 = 1 << 6;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Compression {
@@ -166,6 +168,11 @@ impl BatchHeader {
     /// Every record's time is the batch's largest: the broker stamped it.
     pub fn is_log_append_time(&self) -> bool {
         self.attributes & ATTRIBUTE_LOG_APPEND_TIME != 0
+    }
+
+    /// When tombstones in this batch, or its marker, may go: set when it was first compacted.
+    pub fn delete_horizon(&self) -> Option<TimestampMs> {
+        (self.attributes & ATTRIBUTE_DELETE_HORIZON != 0).then_some(self.base_timestamp)
     }
 
     /// The offset of the last record, or of the last place that a dropped record left.

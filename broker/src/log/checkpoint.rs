@@ -31,7 +31,24 @@ mod tag {
     pub const SEGMENTS: u16 = 1;
     pub const PRODUCERS: u16 = 2;
     pub const ABORTED: u16 = 3;
-    // 4 is kept for the cleaner's state, 5 for placement marks.
+    pub const CLEANING: u16 = 4;
+    // 5 is kept for placement marks.
+}
+
+/// How far compaction has come.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Cleaning {
+    /// Everything below has been compacted.
+    pub cleaned_to: Offset,
+    pub replacing: Option<Replacing>,
+}
+
+/// The segments from one base offset up to a next offset are being replaced by one: which of them a folder holds is
+/// seen by the header of the first.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Replacing {
+    pub base_offset: Offset,
+    pub next_offset: Offset,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -45,6 +62,7 @@ pub(super) struct Checkpoint {
     pub producers: Producers,
     /// Aborted transactions whose marker is at or above the log start, in the order of their markers.
     pub aborted: Vec<Aborted>,
+    pub cleaning: Cleaning,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -65,6 +83,9 @@ impl Checkpoint {
         section(&mut bytes, tag::ABORTED, |out| {
             Aborted::encode_all(&self.aborted, out);
         });
+        if self.cleaning != Cleaning::default() {
+            section(&mut bytes, tag::CLEANING, |out| self.cleaning.encode(out));
+        }
         codec::close(bytes)
     }
 
@@ -92,6 +113,7 @@ impl Checkpoint {
                 tag::SEGMENTS => checkpoint.segments = decode_segments(&mut section)?,
                 tag::PRODUCERS => checkpoint.producers = Producers::decode(&mut section)?,
                 tag::ABORTED => checkpoint.aborted = Aborted::decode_all(&mut section)?,
+                tag::CLEANING => checkpoint.cleaning = Cleaning::decode(&mut section)?,
                 _ => return None,
             }
             if !section.is_empty() {
@@ -108,7 +130,7 @@ impl Checkpoint {
             log_start: reader.i64()?,
             segments: decode_segments(&mut reader)?,
             producers: Producers::decode_1(&mut reader)?,
-            aborted: Vec::new(),
+            ..Self::default()
         };
         (reader.is_empty() && !checkpoint.segments.is_empty()).then_some(checkpoint)
     }
@@ -153,6 +175,29 @@ impl Checkpoint {
     }
 }
 
+impl Cleaning {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let (base, next) = self
+            .replacing
+            .map_or((-1, -1), |one| (one.base_offset, one.next_offset));
+        for number in [self.cleaned_to, base, next] {
+            out.extend_from_slice(&number.to_be_bytes());
+        }
+    }
+
+    fn decode(reader: &mut Reader<'_>) -> Option<Self> {
+        let cleaned_to = reader.i64()?;
+        let replacing = Replacing {
+            base_offset: reader.i64()?,
+            next_offset: reader.i64()?,
+        };
+        Some(Self {
+            cleaned_to,
+            replacing: (replacing.base_offset >= 0).then_some(replacing),
+        })
+    }
+}
+
 /// Appends one section: tag, length, and what `write` appends.
 fn section(out: &mut Vec<u8>, tag: u16, write: impl FnOnce(&mut Vec<u8>)) {
     out.extend_from_slice(&tag.to_be_bytes());
@@ -193,6 +238,13 @@ mod tests {
                 last_offset: 6,
                 last_stable_offset: 7,
             }],
+            cleaning: Cleaning {
+                cleaned_to: 9,
+                replacing: Some(Replacing {
+                    base_offset: 3,
+                    next_offset: 9,
+                }),
+            },
         }
     }
 

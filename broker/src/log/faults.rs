@@ -23,6 +23,8 @@ pub(in crate::log) struct Faults {
     released: Condvar,
     syncs: AtomicU64,
     boot: Mutex<Option<[u8; 16]>>,
+    /// Calls that are left before every call errs.
+    left: Mutex<Option<usize>>,
 }
 
 impl Faults {
@@ -35,7 +37,13 @@ impl Faults {
         });
     }
 
+    /// After so many more calls every call errs, as if the process had ended there.
+    pub fn end_after(&self, calls: usize) {
+        *self.left.lock() = Some(calls);
+    }
+
     pub fn heal(&self) {
+        *self.left.lock() = None;
         self.rules.lock().clear();
     }
 
@@ -70,6 +78,9 @@ impl Faults {
             while *held {
                 self.released.wait(&mut held);
             }
+        }
+        if let Some(left) = &mut *self.left.lock() {
+            *left = left.checked_sub(1).ok_or(Errno::IO)?;
         }
         for rule in self.rules.lock().iter_mut() {
             if rule.operation == operation {

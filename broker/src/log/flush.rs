@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
+use super::cleaner::Cleaner;
 use super::partition::PartitionLog;
 
 /// Where a partition stands with its lane.
@@ -190,6 +191,7 @@ pub(super) fn keep_one(chores: &Receiver<Chore>) -> bool {
 pub(super) struct Threads {
     lanes: Arc<[Arc<Lane>]>,
     chores: Sender<Chore>,
+    cleaner: Arc<Cleaner>,
     handles: Vec<JoinHandle<()>>,
 }
 
@@ -198,10 +200,12 @@ impl Threads {
         lanes: &Arc<[Arc<Lane>]>,
         chores: Sender<Chore>,
         receiver: Receiver<Chore>,
+        cleaner: &Arc<Cleaner>,
     ) -> std::io::Result<Self> {
         let mut threads = Self {
             lanes: Arc::clone(lanes),
             chores,
+            cleaner: Arc::clone(cleaner),
             handles: Vec::new(),
         };
         for (number, lane) in lanes.iter().enumerate() {
@@ -213,6 +217,9 @@ impl Threads {
         threads
             .handles
             .push(builder.spawn(move || keep(&receiver))?);
+        let cleaner = Arc::clone(cleaner);
+        let builder = std::thread::Builder::new().name("log-cleaner".into());
+        threads.handles.push(builder.spawn(move || cleaner.run())?);
         Ok(threads)
     }
 }
@@ -222,6 +229,7 @@ impl Drop for Threads {
         for lane in self.lanes.iter() {
             lane.stop();
         }
+        self.cleaner.stop();
         // A keeper that has ended already needs no telling.
         let _ = self.chores.send(Chore::Stop);
         for handle in self.handles.drain(..) {

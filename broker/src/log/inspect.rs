@@ -9,7 +9,7 @@ use super::batch::{BatchHeader, Compression};
 use super::checkpoint::{Checkpoint, Loaded};
 use super::file::{Access, Disk, File};
 use super::scan::{BODIES, Found, Scanner, Step};
-use super::seal::{BadHeader, HEADER_BLOCK, HeaderBlock};
+use super::seal::{BadHeader, HEADER_BLOCK, HeaderBlock, SegmentHeader};
 use super::segment::{Extent, base_of, index_path, log_path, read_header_block, stored_index};
 use crate::types::{Offset, PartitionId, TimestampMs, TopicId};
 
@@ -198,6 +198,8 @@ struct Partition<'a> {
     folder: &'a Path,
     report: &'a mut Report,
     expected: Option<Offset>,
+    /// The segment was compacted.
+    has_gaps: bool,
 }
 
 impl<'a> Partition<'a> {
@@ -208,12 +210,13 @@ impl<'a> Partition<'a> {
             folder,
             report,
             expected: None,
+            has_gaps: false,
         }
     }
 
     fn verify(&mut self) -> std::io::Result<()> {
         self.report.partitions += 1;
-        let clean = match Checkpoint::load(self.disk, self.folder)? {
+        let mut clean = match Checkpoint::load(self.disk, self.folder)? {
             Loaded::Good(checkpoint) => checkpoint.segments,
             Loaded::Missing => Vec::new(),
             Loaded::Damaged => {
@@ -229,10 +232,11 @@ impl<'a> Partition<'a> {
             }
         };
         let entries = self.disk.list(self.folder)?;
-        let bases: Vec<Offset> = entries
+        let mut bases: Vec<Offset> = entries
             .iter()
             .filter_map(|entry| base_of(&entry.name))
             .collect();
+        self.pass_over_replaced(&mut bases, &mut clean)?;
         for extent in clean.iter().filter(|extent| extent.end > HEADER_BLOCK) {
             if !bases.contains(&extent.base_offset) && bases.iter().any(|b| *b < extent.base_offset)
             {
@@ -244,6 +248,29 @@ impl<'a> Partition<'a> {
             let next = bases.get(index + 1).copied();
             let synced = clean.iter().find(|extent| extent.base_offset == *base);
             self.segment(*base, next, synced)?;
+        }
+        Ok(())
+    }
+
+    /// Leaves out what a compacted segment stands for: the start after a crash removes it.
+    fn pass_over_replaced(
+        &self,
+        bases: &mut Vec<Offset>,
+        clean: &mut Vec<Extent>,
+    ) -> std::io::Result<()> {
+        for base in bases.clone() {
+            if !bases.contains(&base) {
+                continue;
+            }
+            let file = self.disk.open(&log_path(self.folder, base), Access::Read)?;
+            let header = header_of(&file)?.ok().map(|block| block.header);
+            let own = header.filter(|it| it.partition == self.id && it.base_offset == base);
+            let Some(whole) = own.and_then(|header| header.compacted) else {
+                continue;
+            };
+            bases.retain(|other| *other <= base || *other >= whole.next_offset);
+            clean.retain(|one| one.base_offset < base || one.base_offset >= whole.next_offset);
+            clean.push(whole);
         }
         Ok(())
     }
@@ -298,20 +325,21 @@ impl<'a> Partition<'a> {
                 advice: "none needed now; a second changed byte may cost the segment, so watch the disk".into(),
             });
         }
-        self.walk(&file, header.salt, next, synced)
+        self.walk(&file, &header, next, synced)
     }
 
     fn walk(
         &mut self,
         file: &File,
-        salt: u64,
+        header: &SegmentHeader,
         next: Option<Offset>,
         synced: u64,
     ) -> std::io::Result<()> {
         let base = self.expected.unwrap_or(0);
         let length = file.len()?;
         let mut expected = base;
-        let mut walk = Scanner::new(file, salt, HEADER_BLOCK, length, BODIES);
+        self.has_gaps = header.compacted.is_some();
+        let mut walk = Scanner::new(file, header.salt, HEADER_BLOCK, length, BODIES);
         loop {
             let position = walk.position();
             let message = match walk.step()? {
@@ -350,7 +378,8 @@ impl<'a> Partition<'a> {
                 }
             }
         }
-        self.expected = Some(expected);
+        let covered = header.compacted.map_or(expected, |whole| whole.next_offset);
+        self.expected = Some(expected.max(covered));
         Ok(())
     }
 
@@ -367,7 +396,8 @@ impl<'a> Partition<'a> {
                 found.header.base_offset
             )));
         }
-        if found.header.base_offset != expected {
+        let found_offset = found.header.base_offset;
+        if found_offset < expected || (found_offset > expected && !self.has_gaps) {
             return Ok(Err(format!(
                 "a batch with offset {} stands where {expected} should",
                 found.header.base_offset

@@ -9,7 +9,9 @@
 
 pub mod batch;
 mod checkpoint;
+mod cleaner;
 mod codec;
+mod compact;
 mod compression;
 mod control;
 #[cfg(test)]
@@ -41,6 +43,7 @@ use bytes::Bytes;
 
 use crate::types::{Offset, TimestampMs};
 
+pub use cleaner::CleanerStats;
 pub use partition::PartitionLog;
 pub use set::{Background, FlushObserver, LogSet, Work};
 
@@ -198,6 +201,20 @@ pub struct OpenTransaction {
     pub first_offset: Offset,
     /// When its first batch was appended, by the broker's clock; after an unclean stop perhaps when it was read back.
     pub since: TimestampMs,
+}
+
+/// Why records were not deleted.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum DeleteRecordsError {
+    #[error("the topic's cleanup.policy has no delete in it")]
+    NotAllowed,
+    #[error("offset {offset} is not between 0 and the high watermark {end}")]
+    OutOfRange { offset: Offset, end: Offset },
+    /// The disk refused, or the log has stopped. What readers see has moved all the same.
+    #[error("storage: {0}")]
+    Storage(String),
+    #[error("the partition was deleted")]
+    Deleted,
 }
 
 /// Whole record batches, byte for byte as a Fetch response carries them (base offset and leader epoch restored).

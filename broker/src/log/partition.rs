@@ -16,7 +16,8 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::batch::Batch;
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Cleaning};
+use super::compact::MAX_DECOMPRESSED;
 use super::file::Access;
 use super::flush::{Chore, Queued};
 use super::read::Cursors;
@@ -28,7 +29,7 @@ use super::waiters::Waiters;
 use super::writer::{WriteError, Writer};
 use super::{
     AppendError, Appended, LogStats, Offsets, OpenTransaction, ProducerState, Sequence,
-    TransactionMarker, control,
+    TransactionMarker, control, records,
 };
 use crate::config::{Durability, TopicConfig};
 use crate::env::defects::{self, Defect};
@@ -55,6 +56,7 @@ pub struct PartitionLog {
     /// Taken under the writer lock or alone.
     pub(super) transactions: Mutex<Transactions>,
     pub(super) cursors: Mutex<Cursors>,
+    pub(super) cleaning: Mutex<Cleaning>,
     pub(super) waiters: Waiters,
     pub(super) queued: Queued,
     /// A segment was created whose name may not be durable yet.
@@ -67,7 +69,7 @@ pub struct PartitionLog {
     checkpoint_queued: AtomicBool,
     /// Serialises syncs; the order of locks is checkpointing, flushing, writer.
     flushing: Mutex<()>,
-    checkpointing: Mutex<()>,
+    pub(super) checkpointing: Mutex<()>,
     /// Segments taken out of the log whose files are still to be given away, under `checkpointing`.
     pub(super) doomed: Mutex<Vec<Arc<Segment>>>,
     placement: Mutex<()>,
@@ -98,6 +100,7 @@ impl PartitionLog {
             writer: Mutex::new(Writer::new(end, recovered.producers)),
             transactions: Mutex::new(recovered.transactions),
             cursors: Mutex::default(),
+            cleaning: Mutex::new(recovered.cleaning),
             waiters: Waiters::default(),
             queued: Queued::default(),
             folder_changed: AtomicBool::new(false),
@@ -136,6 +139,9 @@ impl PartitionLog {
     pub fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
         let config = self.config.load();
         check_shape(&batch, &config)?;
+        if config.cleanup_compact {
+            check_keys(&batch)?;
+        }
         let now = self.shared.clock.now_ms();
         let writer = self.writer.lock();
         self.accepts(&writer)?;
@@ -315,7 +321,7 @@ impl PartitionLog {
 
     /// Stops after a failed write or sync. The next recovery must not believe the page cache: the kernel calls pages clean
     /// that it failed to write.
-    fn fail(&self, reason: String) -> AppendError {
+    pub(super) fn fail(&self, reason: String) -> AppendError {
         let mark = self.folder.join(SUSPECT);
         if !self.is_deleted()
             && let Err(error) = self.shared.disk.open(&mark, Access::Replace)
@@ -432,6 +438,11 @@ impl PartitionLog {
     /// Syncs the log and records its end as a clean point.
     pub(super) fn checkpoint(&self) -> Result<(), String> {
         let _one = self.checkpointing.lock();
+        self.write_checkpoint()
+    }
+
+    /// As `checkpoint`; the caller holds the checkpointing lock.
+    pub(super) fn write_checkpoint(&self) -> Result<(), String> {
         let disk = &self.shared.disk;
         let (checkpoint, pending) = {
             let mut writer = self.writer.lock();
@@ -444,6 +455,7 @@ impl PartitionLog {
                 segments: segments.iter().map(|segment| segment.extent()).collect(),
                 producers: writer.producers.clone(),
                 aborted: self.transactions.lock().snapshot(),
+                cleaning: *self.cleaning.lock(),
             };
             (checkpoint, pending)
         };
@@ -506,6 +518,16 @@ impl PartitionLog {
             segment.retire();
         }
         segments
+    }
+}
+
+/// What compaction needs: a key in every record.
+fn check_keys(batch: &Batch) -> Result<(), AppendError> {
+    match records::first_without_key(batch, MAX_DECOMPRESSED)? {
+        None => Ok(()),
+        Some(index) => Err(AppendError::Invalid(format!(
+            "record {index} has no key, and a compacted topic (cleanup.policy) takes none without"
+        ))),
     }
 }
 

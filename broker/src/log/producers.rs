@@ -9,6 +9,7 @@
 use std::collections::HashMap;
 
 use super::batch::BatchHeader;
+use super::compact::LastBatch;
 use super::transactions::Change;
 use super::{AppendError, Appended, OpenTransaction, ProducerState, TransactionMarker};
 use crate::env::defects::{self, Defect};
@@ -209,6 +210,16 @@ impl Producers {
             return Err(AppendError::InvalidTransactionState { producer_id });
         }
         Ok(None)
+    }
+
+    /// The last batch of each producer: compaction keeps it.
+    pub fn last_batches(&self) -> HashMap<i64, LastBatch> {
+        let of = |producer: &Producer| LastBatch {
+            producer_epoch: producer.epoch,
+            last_offset: producer.batches.last().map(|batch| batch.last_offset),
+        };
+        let producers = self.by_id.iter().filter(|(_, one)| !one.placed);
+        producers.map(|(id, one)| (*id, of(one))).collect()
     }
 
     /// Whether a marker may be written: by the coordinator in office, and not for an epoch that is over.

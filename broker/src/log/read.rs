@@ -31,6 +31,8 @@ const MAX_SEARCHED_BYTES: usize = 64 << 20;
 struct Cursor {
     offset: Offset,
     segment: Offset,
+    /// Of the file: compaction puts another in its place.
+    salt: u64,
     position: u64,
 }
 
@@ -70,6 +72,8 @@ struct Place {
     file: Arc<File>,
     header: SegmentHeader,
     position: u64,
+    /// The batch there may begin behind the offset that was looked for: compaction leaves gaps.
+    after_gap: bool,
 }
 
 enum Fault {
@@ -205,7 +209,9 @@ impl PartitionLog {
 
     /// The bytes, and the offset after them.
     fn read_batches(&self, wanted: Wanted) -> Result<(Bytes, Offset), Fault> {
-        let place = self.locate(wanted.from)?;
+        let Some(place) = self.locate(wanted.from)? else {
+            return Ok((Bytes::new(), wanted.from));
+        };
         let end = place.segment.end();
         let available = usize::try_from(end.saturating_sub(place.position)).unwrap_or(usize::MAX);
         let mut buffer = Vec::new();
@@ -233,6 +239,7 @@ impl PartitionLog {
                         continue;
                     }
                     Some(size) if size <= available => return Ok((Bytes::new(), wanted.from)),
+                    None if taken.fault.is_empty() => return Ok((Bytes::new(), wanted.from)),
                     _ if place.segment.is_retired() => return Err(Fault::Retired),
                     _ => return Err(Fault::corrupt(wanted.from, taken.fault)),
                 }
@@ -243,6 +250,7 @@ impl PartitionLog {
                 Cursor {
                     offset: taken.next_offset,
                     segment: place.segment.base_offset,
+                    salt: place.header.salt,
                     position: place.position + taken.length as u64,
                 },
             );
@@ -250,35 +258,55 @@ impl PartitionLog {
         }
     }
 
-    /// The place of the batch that holds `offset`, which is below the high watermark.
-    fn locate(&self, offset: Offset) -> Result<Place, Fault> {
+    /// The place of the batch that holds `offset`, which is below the high watermark; where compaction has taken it away,
+    /// of the next one. `None` when there is none any more.
+    fn locate(&self, offset: Offset) -> Result<Option<Place>, Fault> {
         let segments = self.segments.load();
         let cursor = self.cursors.lock().take(offset);
         if let Some(cursor) = cursor
             && let Ok(index) = segments.binary_search_by_key(&cursor.segment, |s| s.base_offset)
             && cursor.position < segments[index].end()
         {
-            return self.open(&segments[index], cursor.position, offset);
+            let place = self.open(&segments[index], cursor.position, offset)?;
+            if place.header.salt == cursor.salt {
+                return Ok(Some(place));
+            }
         }
         let index = segments.partition_point(|segment| segment.base_offset <= offset);
-        let Some(segment) = index.checked_sub(1).map(|index| &segments[index]) else {
+        let Some(first) = index.checked_sub(1) else {
             return Err(self.gap(offset));
         };
-        if offset >= segment.next_offset() {
+        if offset >= segments[first].next_offset() {
             return Err(self.gap(offset));
         }
-        let mut place = self.open(segment, HEADER_BLOCK, offset)?;
-        if offset > segment.base_offset {
-            place.position = self.seek(
-                &place,
-                |index| index.position_of(offset),
-                |header| header.last_offset() >= offset,
-            )?;
+        let mut after_gap = false;
+        for segment in &segments[first..] {
+            let mut place = self.open(segment, HEADER_BLOCK, offset)?;
+            place.after_gap |= after_gap;
+            if let Some(position) = self.position_in(&place, offset)? {
+                place.position = position;
+                return Ok(Some(place));
+            }
+            after_gap = true;
         }
-        Ok(place)
+        Ok(None)
     }
 
-    /// Offsets never leave a gap, so that one can only be what damage has left, or what retention takes at this moment.
+    /// The position of the first batch of a segment that reaches `offset`; `None` when compaction has taken it away.
+    fn position_in(&self, place: &Place, offset: Offset) -> Result<Option<u64>, Fault> {
+        if offset <= place.segment.base_offset {
+            let is_empty = place.segment.end() == HEADER_BLOCK;
+            return Ok((!is_empty).then_some(HEADER_BLOCK));
+        }
+        self.seek(
+            place,
+            |index| index.position_of(offset),
+            |header| header.last_offset() >= offset,
+        )
+    }
+
+    /// Segments never leave a gap between them, so that one can only be what damage has left, or what retention takes at
+    /// this moment.
     fn gap(&self, offset: Offset) -> Fault {
         if offset < self.log_start.load(Ordering::SeqCst) {
             return Fault::Retired;
@@ -293,18 +321,20 @@ impl PartitionLog {
         Ok(Place {
             segment: Arc::clone(segment),
             file,
+            after_gap: header.compacted.is_some(),
             header,
             position,
         })
     }
 
-    /// The position of the first batch that `is_it`, walking from where the index points.
+    /// The position of the first batch that `is_it`, walking from where the index points; `None` when a compacted
+    /// segment has no such batch any more.
     fn seek(
         &self,
         place: &Place,
         ask: impl Fn(&Index) -> u64,
         is_it: impl Fn(&BatchHeader) -> bool,
-    ) -> Result<u64, Fault> {
+    ) -> Result<Option<u64>, Fault> {
         let segment = &place.segment;
         let start = segment
             .seek(&self.shared.disk, &place.file, &place.header, ask)
@@ -319,8 +349,9 @@ impl PartitionLog {
         );
         loop {
             match walk.step().map_err(Fault::io)? {
-                Step::Batch(found) if is_it(&found.header) => return Ok(found.position),
+                Step::Batch(found) if is_it(&found.header) => return Ok(Some(found.position)),
                 Step::Batch(found) => expected = found.header.last_offset() + 1,
+                Step::End if place.after_gap => return Ok(None),
                 Step::End => return Err(self.gap(expected)),
                 Step::Bad(_) if segment.is_retired() => return Err(Fault::Retired),
                 Step::Bad(message) => return Err(Fault::corrupt(expected, message)),
@@ -509,10 +540,12 @@ fn take_batches(buffer: &mut [u8], place: &Place, wanted: &Wanted) -> Taken {
         if header.base_offset >= wanted.below || !fits {
             return taken;
         }
-        let is_next = if is_first {
-            header.base_offset <= wanted.from && wanted.from <= header.last_offset()
-        } else {
-            header.base_offset == taken.next_offset
+        let reaches = wanted.from <= header.last_offset();
+        let is_next = match (is_first, place.after_gap) {
+            (true, false) => header.base_offset <= wanted.from && reaches,
+            (true, true) => reaches,
+            (false, false) => header.base_offset == taken.next_offset,
+            (false, true) => header.base_offset >= taken.next_offset,
         };
         if !is_next {
             taken.fault = format!("the batch at position {position} has another offset");

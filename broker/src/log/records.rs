@@ -195,6 +195,30 @@ pub fn offset_of_time(
     Ok(None)
 }
 
+/// The place in the batch of the first record without a key.
+pub(super) fn first_without_key(
+    batch: &Batch,
+    max_decompressed: usize,
+) -> Result<Option<usize>, AppendError> {
+    let (mut cursor, count) = open(batch, max_decompressed)?;
+    for index in 0..count {
+        let has_key = cursor.record().and_then(|mut body| {
+            read_place(&mut body, &batch.header)?;
+            body.nullable().map(|key| key.is_some())
+        });
+        match has_key {
+            Some(true) => {}
+            Some(false) => return Ok(Some(index)),
+            None => {
+                return Err(AppendError::Corrupt(format!(
+                    "record {index} of {count} is malformed"
+                )));
+            }
+        }
+    }
+    Ok(None)
+}
+
 /// What a batch made by the broker carries besides its records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchTemplate {
@@ -274,20 +298,12 @@ pub fn encode(template: BatchTemplate, records: &[Record]) -> Result<Batch, Appe
         .map(|record| record.timestamp)
         .max()
         .unwrap_or(-1);
-    let mut body = Vec::new();
-    let mut scratch = Vec::new();
-    for record in records {
-        scratch.clear();
-        write_record(&mut scratch, record, base_timestamp);
-        put_length(&mut body, scratch.len());
-        body.extend_from_slice(&scratch);
-    }
     let compression = if records.is_empty() {
         Compression::None
     } else {
         template.compression
     };
-    let body = compress(compression, body)?;
+    let body = encode_body(records, base_timestamp, compression)?;
     let size = HEADER_SIZE + body.len();
     if i32::try_from(size).is_err() {
         return Err(AppendError::TooLarge {
@@ -317,6 +333,23 @@ pub fn encode(template: BatchTemplate, records: &[Record]) -> Result<Batch, Appe
         header,
         bytes: bytes.into(),
     })
+}
+
+/// The body of a batch that holds these records.
+pub(super) fn encode_body(
+    records: &[Record],
+    base_timestamp: TimestampMs,
+    compression: Compression,
+) -> Result<Vec<u8>, AppendError> {
+    let mut body = Vec::new();
+    let mut scratch = Vec::new();
+    for record in records {
+        scratch.clear();
+        write_record(&mut scratch, record, base_timestamp);
+        put_length(&mut body, scratch.len());
+        body.extend_from_slice(&scratch);
+    }
+    compress(compression, body)
 }
 
 fn write_record(out: &mut Vec<u8>, record: &Record, base_timestamp: TimestampMs) {

@@ -10,7 +10,8 @@ use std::io;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::checkpoint::{Checkpoint, Loaded};
+use super::checkpoint::{Checkpoint, Cleaning, Loaded, Replacing};
+use super::compact;
 use super::file::{Access, File};
 use super::index::Index;
 use super::producers::Producers;
@@ -38,6 +39,7 @@ pub(super) struct Recovered {
     pub segments: Vec<Arc<Segment>>,
     pub producers: Producers,
     pub transactions: Transactions,
+    pub cleaning: Cleaning,
     /// Bytes after the clean point.
     pub unchecked: u64,
     /// Why the log must not accept.
@@ -94,7 +96,11 @@ pub(super) fn recover(
         clean: None,
         state: Recovered::default(),
     };
-    recovery.run(&bases, loaded).map_err(context)?;
+    recovery.run(bases, loaded).map_err(context)?;
+    if entries.iter().any(|entry| entry.name == compact::NEW_FILE) {
+        let path = folder.join(compact::NEW_FILE);
+        shared.disk.remove(&path).map_err(context)?;
+    }
     if recovery.is_suspect && recovery.state.damage.is_none() {
         shared.disk.remove(&suspect).map_err(context)?;
     }
@@ -109,15 +115,21 @@ pub(super) fn recover(
 }
 
 impl Recovery<'_> {
-    fn run(&mut self, bases: &[Offset], loaded: Loaded) -> io::Result<()> {
+    fn run(&mut self, bases: Vec<Offset>, loaded: Loaded) -> io::Result<()> {
         let has_checkpoint = matches!(loaded, Loaded::Good(_));
         let walked = match loaded {
-            Loaded::Good(checkpoint) => self.begin_at(checkpoint, bases)?,
+            Loaded::Good(mut checkpoint) => {
+                if let Some(replacing) = checkpoint.cleaning.replacing.take() {
+                    self.finish_replacing(replacing, &mut checkpoint.segments)?;
+                }
+                self.begin_at(checkpoint, &bases)?
+            }
             Loaded::Missing | Loaded::Damaged => {
+                let bases = self.without_replaced(bases)?;
                 let first = bases.first().copied().unwrap_or(0);
                 self.state.log_start = first;
                 self.state.next_offset = first;
-                bases.to_vec()
+                bases
             }
         };
         for (index, base) in walked.iter().enumerate() {
@@ -136,6 +148,50 @@ impl Recovery<'_> {
         Ok(())
     }
 
+    /// What was compacted when the checkpoint was written holds either the old segments or the new one: the header of
+    /// the first tells. Whatever else lies within the new one is given away later.
+    fn finish_replacing(&self, replacing: Replacing, segments: &mut Vec<Extent>) -> io::Result<()> {
+        let Some(extent) = self.compacted(replacing.base_offset)? else {
+            return Ok(());
+        };
+        if extent.next_offset == replacing.next_offset {
+            let is_replaced =
+                |one: &Extent| (extent.base_offset..extent.next_offset).contains(&one.base_offset);
+            segments.retain(|one| !is_replaced(one));
+            let at = segments.partition_point(|one| one.base_offset < extent.base_offset);
+            segments.insert(at, extent);
+        }
+        Ok(())
+    }
+
+    /// What a segment file holds when compaction wrote it.
+    fn compacted(&self, base: Offset) -> io::Result<Option<Extent>> {
+        let path = log_path(self.folder, base);
+        if !self.shared.disk.exists(&path)? {
+            return Ok(None);
+        }
+        let file = self.shared.disk.open(&path, Access::Read)?;
+        let header = segment::read_header(&file, self.id, base)?;
+        Ok(header.ok().and_then(|header| header.compacted))
+    }
+
+    /// Gives away segments that a compacted one stands for; only a crash leaves them.
+    fn without_replaced(&self, bases: Vec<Offset>) -> io::Result<Vec<Offset>> {
+        let mut kept = Vec::with_capacity(bases.len());
+        let mut covered = Offset::MIN;
+        for base in bases {
+            if base < covered {
+                self.discard(&[base])?;
+                continue;
+            }
+            if let Some(extent) = self.compacted(base)? {
+                covered = extent.next_offset;
+            }
+            kept.push(base);
+        }
+        Ok(kept)
+    }
+
     /// Takes over what the checkpoint says. Answers the segments that have to be walked.
     fn begin_at(&mut self, checkpoint: Checkpoint, bases: &[Offset]) -> io::Result<Vec<Offset>> {
         let log_start = checkpoint.log_start;
@@ -144,6 +200,7 @@ impl Recovery<'_> {
         let open = open.iter().map(|one| (one.first_offset, one.producer_id));
         self.state.transactions = Transactions::restore(open, checkpoint.aborted);
         self.state.producers = checkpoint.producers;
+        self.state.cleaning = checkpoint.cleaning;
         let Some((mut clean, mut sealed)) = checkpoint.segments.split_last() else {
             return Ok(bases.to_vec());
         };
@@ -183,8 +240,11 @@ impl Recovery<'_> {
             if is_known {
                 continue;
             }
-            if base < log_start {
-                // Retention had let go of it; only its file was still there.
+            let is_replaced = sealed
+                .iter()
+                .any(|extent| extent.base_offset < base && base < extent.next_offset);
+            if base < log_start || is_replaced {
+                // Retention or compaction had let go of it; only its file was still there.
                 self.discard(&[base])?;
             } else {
                 self.damaged(base, "the checkpoint does not know this segment".into());
@@ -237,6 +297,11 @@ impl Recovery<'_> {
             return Ok(Outcome::GoOn);
         }
         self.state.next_offset = extent.next_offset;
+        if let Some(whole) = header.compacted
+            && known.is_none()
+        {
+            return self.walk_compacted(&file, header, whole);
+        }
         self.walk(&file, header, extent, next)
     }
 
@@ -311,6 +376,47 @@ impl Recovery<'_> {
         }
         self.keep(segment);
         Ok(outcome)
+    }
+
+    /// Checks every batch of a segment that compaction wrote. It was synced before it got its name, so that whatever is
+    /// missing is damage.
+    fn walk_compacted(
+        &mut self,
+        file: &File,
+        header: SegmentHeader,
+        whole: Extent,
+    ) -> io::Result<Outcome> {
+        let base = whole.base_offset;
+        let mut extent = Extent::empty(base);
+        let mut index = Index::new(base, segment::REBUILT_INTERVAL);
+        let mut scanner = Scanner::new(file, header.salt, HEADER_BLOCK, whole.end, BODIES);
+        loop {
+            let message = match self.next_whole(&mut scanner)? {
+                Ok(None) => break,
+                Ok(Some(found)) => {
+                    let offset = found.header.base_offset;
+                    index.note(offset, found.position, extent.max_timestamp);
+                    self.take(&found, &mut scanner, &mut extent)?;
+                    continue;
+                }
+                Err(message) => message,
+            };
+            self.damaged(base, message);
+            if scanner.resync(u64::MAX, self.state.next_offset)?.is_none() {
+                break;
+            }
+        }
+        if extent.end != whole.end {
+            let message = format!("batches are missing before position {}", whole.end);
+            self.damaged(base, message);
+        }
+        self.state.next_offset = whole.next_offset;
+        self.state.unchecked += whole.end - HEADER_BLOCK;
+        let segment = Segment::known(self.id, self.folder, whole);
+        segment.adopt(header, index);
+        segment.save_index(&self.shared.disk, whole.end, false);
+        self.keep(segment);
+        Ok(Outcome::GoOn)
     }
 
     /// The next batch when it is whole and in order; otherwise what is wrong with it.

@@ -8,9 +8,9 @@ use std::sync::atomic::Ordering;
 
 use super::file::Disk;
 use super::partition::PartitionLog;
-use super::seal::HEADER_BLOCK;
 use super::segment::Segment;
 use super::writer::WriteError;
+use super::{AppendError, DeleteRecordsError};
 use crate::config::TopicConfig;
 use crate::env::defects::{self, Defect};
 use crate::types::{Offset, TimestampMs};
@@ -35,8 +35,7 @@ fn expired(disk: &Disk, segments: &[Arc<Segment>], limits: &Limits<'_>) -> usize
     segments
         .iter()
         .take_while(|segment| {
-            let is_empty = segment.end() <= HEADER_BLOCK;
-            if is_empty || segment.next_offset() > limits.high_watermark {
+            if segment.is_unused() || segment.next_offset() > limits.high_watermark {
                 return false;
             }
             let after = size - segment.end();
@@ -52,6 +51,50 @@ fn expired(disk: &Disk, segments: &[Arc<Segment>], limits: &Limits<'_>) -> usize
 }
 
 impl PartitionLog {
+    /// Moves the log start up to `before` (the high watermark when `None`); never back. Answers the log start, which is
+    /// durable then. Segments that lie wholly below go. Blocking. (Kafka's DeleteRecords, KIP-107.)
+    pub fn delete_records(&self, before: Option<Offset>) -> Result<Offset, DeleteRecordsError> {
+        if !self.config.load().cleanup_delete {
+            return Err(DeleteRecordsError::NotAllowed);
+        }
+        {
+            let writer = self.writer.lock();
+            self.accepts(&writer).map_err(|error| match error {
+                AppendError::Deleted => DeleteRecordsError::Deleted,
+                error => DeleteRecordsError::Storage(error.to_string()),
+            })?;
+            let end = self.high_watermark.load(Ordering::SeqCst);
+            let before = before.unwrap_or(end);
+            if !(0..=end).contains(&before) {
+                return Err(DeleteRecordsError::OutOfRange {
+                    offset: before,
+                    end,
+                });
+            }
+            self.take_out_below(before);
+        }
+        // Also when it did not move now: an earlier call may have failed here.
+        self.let_go().map_err(|error| match self.is_deleted() {
+            true => DeleteRecordsError::Deleted,
+            false => DeleteRecordsError::Storage(error),
+        })?;
+        Ok(self.log_start.load(Ordering::SeqCst))
+    }
+
+    /// Moves the log start and takes out the segments that lie wholly below it, but never the active one. The caller
+    /// holds the writer's lock.
+    fn take_out_below(&self, log_start: Offset) {
+        self.raise_log_start(log_start);
+        let segments = self.segments.load_full();
+        let sealed = segments.len().saturating_sub(1);
+        let gone = segments[..sealed].partition_point(|one| one.next_offset() <= log_start);
+        if gone > 0 {
+            let (gone, kept) = segments.split_at(gone);
+            self.doomed.lock().extend(gone.iter().cloned());
+            self.segments.store(Arc::new(kept.to_vec()));
+        }
+    }
+
     /// Applies retention and, on the way, shortens what recovery would have to check.
     pub(super) fn enforce_retention(&self) {
         let now = self.shared.clock.now_ms();
@@ -65,16 +108,26 @@ impl PartitionLog {
         if !moved && !is_behind && !has_doomed {
             return;
         }
+        if let Err(error) = self.let_go()
+            && !self.is_deleted()
+        {
+            tracing::warn!(partition = %self.id(), error, "checkpoint not written; expired segments stay until it is");
+        }
+    }
+
+    /// Makes the log start durable, and then gives away what had been taken out below it.
+    fn let_go(&self) -> Result<(), String> {
+        let doomed = std::mem::take(&mut *self.doomed.lock());
         if defects::has(Defect::RemoveBeforeCheckpoint) {
-            self.give_away_doomed();
+            self.give_away(doomed.clone());
         }
         if let Err(error) = self.checkpoint() {
-            if !self.is_deleted() {
-                tracing::warn!(partition = %self.id(), error, "checkpoint not written; expired segments stay until it is");
-            }
-            return;
+            self.doomed.lock().extend(doomed);
+            return Err(error);
         }
-        self.give_away_doomed();
+        let _one = self.checkpointing.lock();
+        self.give_away(doomed);
+        Ok(())
     }
 
     /// Moves the log start over the segments that have expired. The active one is rolled first when it is among them.
@@ -109,28 +162,28 @@ impl PartitionLog {
             tracing::warn!(partition = %self.id(), reason, "expired segments stay: no new segment could be begun");
             return false;
         }
-        let segments = self.segments.load_full();
-        let (gone, kept) = segments.split_at(count.min(segments.len()));
-        let Some(first) = kept.first() else {
+        let Some(first) = self.segments.load().get(count).cloned() else {
             return false;
         };
-        self.raise_log_start(first.base_offset);
-        self.doomed.lock().extend(gone.iter().cloned());
-        self.segments.store(Arc::new(kept.to_vec()));
+        self.take_out_below(first.base_offset);
         true
     }
 
-    fn give_away_doomed(&self) {
+    /// Gives away the files of segments that are in the log no more, durably. The caller holds the checkpointing lock.
+    pub(super) fn give_away(&self, segments: Vec<Arc<Segment>>) {
         let disk = &self.shared.disk;
-        for segment in std::mem::take(&mut *self.doomed.lock()) {
+        for segment in segments {
             segment.retire();
+            if self.is_deleted() {
+                continue;
+            }
             let outcome = self
                 .shared
                 .pool
                 .retire(disk, &segment.path())
                 .and_then(|()| disk.remove(&segment.index_path()));
             if let Err(error) = outcome {
-                tracing::warn!(path = %segment.path().display(), %error, "expired segment not removed; the next check tries again");
+                tracing::warn!(path = %segment.path().display(), %error, "segment not removed; the next check tries again");
                 self.doomed.lock().push(segment);
             }
         }

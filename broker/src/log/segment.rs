@@ -19,7 +19,7 @@ use crate::env::defects::{self, Defect};
 use crate::types::{Offset, PartitionId, TimestampMs};
 
 /// The interval of an index that has to be rebuilt, in bytes.
-const REBUILT_INTERVAL: u32 = 4096;
+pub(super) const REBUILT_INTERVAL: u32 = 4096;
 
 /// What a segment holds up to some point.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -169,6 +169,11 @@ impl Segment {
         disk.modified(&self.path()).unwrap_or(TimestampMs::MAX)
     }
 
+    /// Nothing was ever written to it. (One that compaction has emptied still stands for its offsets.)
+    pub fn is_unused(&self) -> bool {
+        self.end() <= HEADER_BLOCK && self.next_offset() == self.base_offset
+    }
+
     /// Consistent only under the partition's writer lock while the segment is active.
     pub fn extent(&self) -> Extent {
         Extent {
@@ -233,6 +238,15 @@ impl Segment {
     pub fn adopt(&self, header: SegmentHeader, index: Index) {
         self.header.get_or_init(|| header);
         self.held.lock().index = Some(index);
+    }
+
+    /// Takes over what compaction has written, with the file open until the index is saved.
+    pub fn hold(&self, header: SegmentHeader, file: Arc<File>, index: Index) {
+        self.header.get_or_init(|| header);
+        *self.held.lock() = Held {
+            file: Some(file),
+            index: Some(index),
+        };
     }
 
     /// The file and its header, for reading.

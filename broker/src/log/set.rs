@@ -1,14 +1,14 @@
 //! All partition logs of a broker: opening, finding, deleting and closing them, and what they share.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 
+use super::cleaner::{Cleaner, CleanerStats, Partitions};
 use super::file::{Disk, File};
 use super::flush::{Chore, Lane, Threads, keep_one};
 use super::partition::PartitionLog;
@@ -56,10 +56,12 @@ pub enum Work {
     LazyFlush,
     /// Writing a partition's checkpoint.
     Checkpoint,
+    /// One round of compaction of the dirtiest partition.
+    Clean,
 }
 
 impl Work {
-    pub const ALL: [Self; 3] = [Self::Flush, Self::LazyFlush, Self::Checkpoint];
+    pub const ALL: [Self; 4] = [Self::Flush, Self::LazyFlush, Self::Checkpoint, Self::Clean];
 }
 
 /// The work behind, in the hands of whoever does it.
@@ -115,7 +117,8 @@ impl Shared {
 #[derive(Debug)]
 pub struct LogSet {
     shared: Arc<Shared>,
-    partitions: RwLock<HashMap<PartitionId, Arc<PartitionLog>>>,
+    partitions: Partitions,
+    cleaner: Arc<Cleaner>,
     /// Recovery of one partition must not run twice at once.
     opening: Mutex<()>,
     workers: Workers,
@@ -170,10 +173,14 @@ impl LogSet {
             .map(|_| Arc::new(Lane::new(config.flush_max_delay)))
             .collect();
         let (chores, receiver) = mpsc::channel();
+        let partitions = Partitions::default();
+        let paced = background == Background::Threads;
+        let cleaner = Cleaner::new(Arc::clone(&partitions), clock.clone(), &config, paced);
+        let cleaner = Arc::new(cleaner);
         let workers = match background {
-            Background::Threads => {
-                Workers::Threads(Threads::start(&lanes, chores.clone(), receiver).map_err(context)?)
-            }
+            Background::Threads => Workers::Threads(
+                Threads::start(&lanes, chores.clone(), receiver, &cleaner).map_err(context)?,
+            ),
             Background::Manual => Workers::Manual(Mutex::new(receiver)),
         };
         let shared = Shared {
@@ -190,7 +197,8 @@ impl LogSet {
         };
         Ok(Arc::new(Self {
             shared: Arc::new(shared),
-            partitions: RwLock::default(),
+            partitions,
+            cleaner,
             opening: Mutex::new(()),
             workers,
         }))
@@ -205,7 +213,13 @@ impl LogSet {
             Work::Flush => self.shared.lanes.iter().any(|lane| lane.step(true)),
             Work::LazyFlush => self.shared.lanes.iter().any(|lane| lane.step(false)),
             Work::Checkpoint => keep_one(&chores.lock()),
+            Work::Clean => self.cleaner.clean_one(),
         }
+    }
+
+    /// What compaction has done so far.
+    pub fn cleaner_stats(&self) -> CleanerStats {
+        self.cleaner.stats()
     }
 
     /// Says who is told of each flush. The first call counts.
@@ -317,6 +331,7 @@ impl LogSet {
 
     /// Syncs everything and writes the clean-stop markers. Blocking. Appends are refused from now on.
     pub fn shutdown(&self) {
+        self.cleaner.stop();
         let logs = self.partitions();
         if matches!(self.workers, Workers::Manual(_)) {
             logs.iter().for_each(|log| log.close());
@@ -333,5 +348,14 @@ impl LogSet {
     #[cfg(test)]
     pub(super) fn pool_bytes(&self) -> u64 {
         self.shared.pool.bytes()
+    }
+}
+
+impl Drop for LogSet {
+    /// What is queued holds its log, and the log holds the queues.
+    fn drop(&mut self) {
+        for lane in self.shared.lanes.iter() {
+            lane.stop();
+        }
     }
 }

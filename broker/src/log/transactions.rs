@@ -128,6 +128,14 @@ impl Transactions {
         self.aborted.drain(..gone);
     }
 
+    /// Forgets aborted transactions whose markers, at these offsets, are about to go from the log.
+    pub fn forget_markers(&mut self, markers: &[Offset]) {
+        if !markers.is_empty() {
+            self.aborted
+                .retain(|one| !markers.contains(&one.last_offset));
+        }
+    }
+
     /// All aborted transactions that are remembered.
     pub fn snapshot(&self) -> Vec<Aborted> {
         self.aborted.iter().copied().collect()

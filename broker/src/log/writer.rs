@@ -215,8 +215,10 @@ impl Writer {
             let is_empty = active.extent.end == HEADER_BLOCK;
             let is_full = active.extent.end + batch.size as u64 > bound
                 || last - active.extent.base_offset > i64::from(i32::MAX);
-            let is_old = now.saturating_sub(active.header.created) >= config.segment_ms;
-            (is_full && !is_empty, is_old && !is_empty)
+            let is_old = now.saturating_sub(active.header.created) >= config.roll_ms();
+            // What compaction has written is complete.
+            let is_sealed = active.header.compacted.is_some();
+            (is_full && !is_empty, is_sealed || (is_old && !is_empty))
         });
         if is_full || is_due {
             self.roll(log, config, now, is_full)?;

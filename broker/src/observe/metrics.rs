@@ -309,6 +309,11 @@ impl GaugeSink<'_> {
         );
     }
 
+    /// One of the cleaner's figures.
+    pub fn cleaner(&mut self, metric: Metric, value: f64) {
+        self.add(Group::Cleaner, &[], metric, value);
+    }
+
     /// Bytes on disk of one partition of a topic.
     pub fn topic_log_bytes(&mut self, topic: &str, bytes: u64) {
         self.add(Group::Topic, &[topic], Metric::TopicLogBytes, bytes as f64);

@@ -155,6 +155,14 @@ metrics! {
         FlushDuration "tidegate_flush_duration_seconds" MetricKind::Histogram(FLUSH_BUCKETS), "Time of one fdatasync.";
         FlushedBytes "tidegate_flushed_bytes_total" MetricKind::Counter, "Bytes of records that were synced.";
     }
+    Cleaner [], Normal {
+        CleanerReadBytes "tidegate_cleaner_read_bytes_total" MetricKind::ReadCounter, "Bytes of records that compaction read.";
+        CleanerWrittenBytes "tidegate_cleaner_written_bytes_total" MetricKind::ReadCounter, "Bytes of records that compaction wrote.";
+        CleanerRounds "tidegate_cleaner_rounds_total" MetricKind::ReadCounter, "Rounds of compaction that were finished, each of one partition.";
+        CleanerLastRound "tidegate_cleaner_last_round_timestamp_seconds" MetricKind::Gauge, "When the last round of compaction ended, in seconds since the Unix epoch; absent before the first.";
+        CleanerDirtyRatio "tidegate_cleaner_max_dirty_ratio" MetricKind::Gauge, "The part of the dirtiest compacted partition that is new since it was compacted, from 0 to 1.";
+        CleanerImpossible "tidegate_cleaner_impossible_partitions" MetricKind::Gauge, "Partitions that cannot be compacted: damaged, or with too many keys for log.cleaner-buffer-bytes.";
+    }
     Api ["api"], Normal {
         Requests "tidegate_requests_total" MetricKind::Counter, "Requests answered.";
         RequestDuration "tidegate_request_duration_seconds" MetricKind::Histogram(REQUEST_BUCKETS), "Time from the start of a request to its answer; a Fetch includes its long poll, an acks=all Produce its sync.";

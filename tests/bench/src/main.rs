@@ -6,6 +6,7 @@
 //! `README.md`.
 
 mod broker;
+mod compaction;
 mod consume;
 mod latency;
 mod options;
@@ -60,6 +61,7 @@ async fn run(options: &Options, variant: &Variant) -> Result<Measured> {
     let mut measured = match variant.scenario {
         options::Scenario::Produce => produce::run(options, variant, &broker, &topic).await?,
         options::Scenario::Consume => consume::run(options, variant, &broker, &topic).await?,
+        options::Scenario::Compaction => compaction::run(options, variant, &broker, &topic).await?,
         options::Scenario::Latency => latency::run(options, variant, &broker, &topic).await?,
     };
     measured.start = broker.start;

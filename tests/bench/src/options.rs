@@ -29,7 +29,9 @@ enum Command {
     Consume(Settings),
     /// From the intended send time to the consumer, at a fixed rate
     Latency(Settings),
-    /// All of them
+    /// From the intended send time to the acknowledgement, quiet and while another topic is compacted
+    Compaction(Settings),
+    /// The first three
     All(Settings),
 }
 
@@ -130,6 +132,7 @@ pub enum Scenario {
     Produce,
     Consume,
     Latency,
+    Compaction,
 }
 
 /// One row of the table.
@@ -149,6 +152,7 @@ impl fmt::Display for Variant {
             Scenario::Produce => "produce",
             Scenario::Consume => "consume",
             Scenario::Latency => "latency",
+            Scenario::Compaction => "compaction",
         };
         let client = match self.client {
             ClientKind::Lean => "lean",
@@ -176,6 +180,7 @@ impl std::ops::Deref for Options {
             Command::Produce(settings)
             | Command::Consume(settings)
             | Command::Latency(settings)
+            | Command::Compaction(settings)
             | Command::All(settings) => settings,
         }
     }
@@ -187,6 +192,7 @@ impl Options {
             Command::Produce(_) => &[Scenario::Produce],
             Command::Consume(_) => &[Scenario::Consume],
             Command::Latency(_) => &[Scenario::Latency],
+            Command::Compaction(_) => &[Scenario::Compaction],
             Command::All(_) => &[Scenario::Produce, Scenario::Consume, Scenario::Latency],
         }
     }

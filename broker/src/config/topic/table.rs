@@ -266,8 +266,8 @@ const TABLE: &[TopicSetting] = &[
     TopicSetting {
         name: "cleanup.policy",
         kind: TopicKind::Choices(&["delete", "compact"]),
-        documentation: "What becomes of old records: delete removes whole segments by retention.ms and retention.bytes. compact is \
-                        accepted and remembered; the log is not compacted yet, and without delete it then keeps every record.",
+        documentation: "What becomes of old records: delete removes whole segments by retention.ms and retention.bytes; compact keeps of each \
+                        key its latest record, and takes no records without a key; both together do both.",
         reason: "",
         store: Store::Field {
             get: |config| {
@@ -395,11 +395,11 @@ const TABLE: &[TopicSetting] = &[
         TransformFailure,
         "What becomes of a batch when a transform fails: reject refuses it, pass writes it as it came, drop drops its records and leaves a gap."
     ),
-    kept!(
+    number!(
         "delete.retention.ms",
-        "86400000",
+        delete_retention_ms,
         long(0, Unit::Milliseconds),
-        "How long a compacted log keeps tombstones. Remembered; the log is not compacted yet."
+        "How long a compacted log keeps tombstones and transaction markers after it first compacted them: a consumer that reads from the beginning must reach the end within that time to miss no deletion."
     ),
     kept!(
         "file.delete.delay.ms",
@@ -419,23 +419,23 @@ const TABLE: &[TopicSetting] = &[
         long(0, Unit::Milliseconds),
         "Remembered. When records are synced is governed by tidegate.durability."
     ),
-    kept!(
+    number!(
         "min.cleanable.dirty.ratio",
-        "0.5",
+        min_cleanable_dirty_ratio,
         TopicKind::Double { min: 0.0, max: 1.0 },
-        "The part of a log that must be new before it is compacted. Remembered; the log is not compacted yet."
+        "The part of a log that must be new before it is compacted. Lower means fewer outdated records on disk and more rewriting."
     ),
-    kept!(
+    number!(
         "min.compaction.lag.ms",
-        "0",
+        min_compaction_lag_ms,
         long(0, Unit::Milliseconds),
-        "The least age at which a record may be compacted. Remembered; the log is not compacted yet."
+        "The least age at which a record may be compacted; younger ones can all be read."
     ),
-    kept!(
+    number!(
         "max.compaction.lag.ms",
-        "9223372036854775807",
+        max_compaction_lag_ms,
         long(1, Unit::Milliseconds),
-        "The greatest age at which a record must have been compacted. Remembered; the log is not compacted yet."
+        "The greatest age at which a record may stay uncompacted: from then on its log is compacted however little of it is new. It bounds segment.ms on a compacted topic."
     ),
     kept!(
         "message.timestamp.before.max.ms",

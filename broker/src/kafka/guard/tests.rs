@@ -15,7 +15,8 @@ macro_rules! for_each_request {
             IncrementalAlterConfigsRequest AlterConfigsRequest DescribeClusterRequest FindCoordinatorRequest
             JoinGroupRequest SyncGroupRequest HeartbeatRequest LeaveGroupRequest OffsetCommitRequest OffsetFetchRequest
             DescribeGroupsRequest ListGroupsRequest DeleteGroupsRequest InitProducerIdRequest SaslHandshakeRequest
-            SaslAuthenticateRequest CreateAclsRequest DescribeAclsRequest DeleteAclsRequest DescribeLogDirsRequest);
+            SaslAuthenticateRequest CreateAclsRequest DescribeAclsRequest DeleteAclsRequest DescribeLogDirsRequest
+            DeleteRecordsRequest);
     };
     (@ $function:ident $arguments:tt $($request:ident)*) => {
         $( for_each_request!(# $function $request $arguments); )*
@@ -362,10 +363,10 @@ fn the_widest_element_is_as_wide_as_the_bound_says() {
     use kafka_protocol::messages::{
         alter_configs_request as alter, create_acls_request as acls,
         create_partitions_request as partitions, create_topics_request as topics,
-        delete_acls_request as delete_acls, delete_topics_request as delete_topics,
-        describe_configs_request as configs, fetch_request as fetch,
-        incremental_alter_configs_request as incremental, join_group_request as join,
-        leave_group_request as leave, list_offsets_request as offsets,
+        delete_acls_request as delete_acls, delete_records_request as delete_records,
+        delete_topics_request as delete_topics, describe_configs_request as configs,
+        fetch_request as fetch, incremental_alter_configs_request as incremental,
+        join_group_request as join, leave_group_request as leave, list_offsets_request as offsets,
         metadata_request as metadata, offset_commit_request as commit,
         offset_fetch_request as offset_fetch, produce_request as produce,
         sync_group_request as sync,
@@ -380,6 +381,7 @@ fn the_widest_element_is_as_wide_as_the_bound_says() {
         size_of::<topics::CreatableReplicaAssignment>(),
         size_of::<delete_acls::DeleteAclsFilter>(),
         size_of::<delete_topics::DeleteTopicState>(),
+        size_of::<delete_records::DeleteRecordsTopic>(),
         size_of::<configs::DescribeConfigsResource>(),
         size_of::<fetch::FetchTopic>(),
         size_of::<fetch::FetchPartition>(),

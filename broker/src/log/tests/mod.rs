@@ -2,6 +2,7 @@
 
 mod append;
 mod commit;
+mod compaction;
 mod crash;
 mod faulty;
 mod formats;
@@ -61,6 +62,18 @@ impl Fixture {
             self.config.clone(),
             self.clock.clone(),
             Background::Threads,
+        )
+        .expect("the log folder opens")
+    }
+
+    /// Without threads: nothing happens behind unless the test does it.
+    fn open_manually(&self) -> Arc<LogSet> {
+        LogSet::open_on(
+            self.disk.clone(),
+            self.directory.path(),
+            self.config.clone(),
+            self.clock.clone(),
+            Background::Manual,
         )
         .expect("the log folder opens")
     }

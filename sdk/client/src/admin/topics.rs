@@ -4,14 +4,18 @@ use std::collections::BTreeMap;
 
 use kafka_protocol::messages::create_partitions_request::CreatePartitionsTopic;
 use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableTopicConfig};
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
 use kafka_protocol::messages::describe_configs_request::DescribeConfigsResource;
 use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
 use kafka_protocol::messages::{
-    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteTopicsRequest,
-    DescribeConfigsRequest, IncrementalAlterConfigsRequest, ListOffsetsRequest, MetadataRequest,
+    BrokerId, CreatePartitionsRequest, CreateTopicsRequest, DeleteRecordsRequest,
+    DeleteTopicsRequest, DescribeConfigsRequest, IncrementalAlterConfigsRequest,
+    ListOffsetsRequest, MetadataRequest,
 };
 
 use super::{Admin, Outcome, Target, has_moved};
@@ -318,6 +322,38 @@ impl Admin {
             offsets.push((partition.partition_index, partition.offset));
         }
         Ok(offsets)
+    }
+
+    /// Moves the start of a partition's log up to `before` (the end of what consumers see when `None`): older records are
+    /// gone. Answers the new start, which is durable.
+    pub async fn delete_records(
+        &self,
+        topic: &str,
+        partition: i32,
+        before: Option<i64>,
+    ) -> Result<i64> {
+        let leader = self.client.find_leader(topic, partition).await?;
+        let asked = DeleteRecordsPartition::default()
+            .with_partition_index(partition)
+            .with_offset(before.unwrap_or(-1));
+        let asked = DeleteRecordsTopic::default()
+            .with_name(topic_name(topic))
+            .with_partitions(vec![asked]);
+        let request = DeleteRecordsRequest::default()
+            .with_topics(vec![asked])
+            .with_timeout_ms(self.timeout_ms());
+        let (broker, response) = self.ask(Target::Broker(&leader), &request).await?;
+        let outcome = Outcome {
+            broker: &broker,
+            api: DeleteRecordsRequest::NAME,
+        };
+        let mut start = -1;
+        for result in response.topics.iter().flat_map(|topic| &topic.partitions) {
+            let subject = format!("{topic}-{}", result.partition_index);
+            outcome.of(subject, result.error_code, None)?;
+            start = result.low_watermark;
+        }
+        Ok(start)
     }
 
     fn timeout_ms(&self) -> i32 {

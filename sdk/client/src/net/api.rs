@@ -42,6 +42,7 @@ apis! {
     ApiVersionsRequest "ApiVersions" 0 to 3;
     CreateTopicsRequest "CreateTopics" 2 to 7;
     DeleteTopicsRequest "DeleteTopics" 1 to 5;
+    DeleteRecordsRequest "DeleteRecords" 0 to 2;
     InitProducerIdRequest "InitProducerId" 0 to 4;
     DescribeAclsRequest "DescribeAcls" 1 to 3;
     CreateAclsRequest "CreateAcls" 1 to 3;
