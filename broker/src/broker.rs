@@ -14,6 +14,8 @@ use crate::admin::{AdminServer, AdminState};
 use crate::catalog::Catalog;
 use crate::config::{Config, Transport};
 use crate::coordinator::Coordinator;
+use crate::coordinator::transaction::surroundings::Local;
+use crate::coordinator::transaction::{TransactionLog, Transactions};
 use crate::env::Clock;
 use crate::env::files::{self, Disk};
 use crate::kafka::context::Services;
@@ -63,6 +65,10 @@ impl Broker {
             });
             Arc::new(recovery.await.map_err(failed("recovery"))??)
         };
+        services
+            .transactions
+            .recover()
+            .map_err(failed("transactions"))?;
         metrics.set_collector(gauges::collector(&services));
         health.set_check(gauges::readiness(&services));
         let rules = PrincipalRules::parse(&config.security.principal_rules)
@@ -91,6 +97,7 @@ impl Broker {
             None => None,
         };
         let timers = tokio::spawn(services.coordinator.clone().run_timers());
+        let timeouts = tokio::spawn(services.transactions.clone().run_timers());
         let retention = tokio::spawn(enforce_retention(services.clone()));
         health.serving();
         Ok(Self {
@@ -98,7 +105,7 @@ impl Broker {
             health,
             listeners,
             admin,
-            background: vec![timers, retention],
+            background: vec![timers, timeouts, retention],
         })
     }
 
@@ -168,14 +175,7 @@ pub fn recover(
         background,
     } = surroundings;
     let data = &config.broker.data_dir;
-    let catalog = match &disk {
-        Some(disk) => Catalog::open_on(disk.as_ref(), data),
-        None => {
-            create_dir(data)?;
-            Catalog::open(data)
-        }
-    }
-    .map_err(failed("catalog"))?;
+    let catalog = open_catalog(disk.as_deref(), data)?;
     let logs = LogSet::open_with(
         disk.unwrap_or_else(files::machine),
         &data.join("log"),
@@ -188,15 +188,7 @@ pub fn recover(
     logs.on_flush(Arc::new(move |elapsed: Duration, bytes: u64| {
         observer.flushed(elapsed, bytes)
     }));
-    let plugins = PluginHost::open(
-        &data.join("plugins"),
-        config.plugins.clone(),
-        catalog.clone(),
-        metrics.clone(),
-        clock.clone(),
-    )
-    .map_err(failed("plugins"))?;
-    check_authorizers(&config, &plugins)?;
+    let plugins = open_plugins(&config, &catalog, &metrics, &clock)?;
     let coordinator = Coordinator::open(
         config.groups.clone(),
         catalog.clone(),
@@ -204,6 +196,8 @@ pub fn recover(
         clock.clone(),
     )
     .map_err(failed("groups"))?;
+    let transaction_log = TransactionLog::open(&config.transactions, &catalog, &logs, &clock)
+        .map_err(failed("transactions"))?;
     let topics = Topics::open(TopicsParts {
         catalog: catalog.clone(),
         logs: logs.clone(),
@@ -213,6 +207,16 @@ pub fn recover(
         clock: clock.clone(),
     })
     .map_err(failed("topics"))?;
+    let transactions = Transactions::open(
+        config.transactions.clone(),
+        transaction_log,
+        Box::new(Local {
+            catalog: catalog.clone(),
+            logs: logs.clone(),
+            groups: coordinator.clone(),
+        }),
+        clock.clone(),
+    );
     let authorizer =
         Authorizer::new(&config.security, catalog.clone()).map_err(failed("security"))?;
     Ok(Services {
@@ -221,11 +225,41 @@ pub fn recover(
         logs,
         topics,
         coordinator,
+        transactions,
         plugins,
         authorizer,
         metrics,
         clock,
     })
+}
+
+fn open_catalog(disk: Option<&dyn Disk>, data: &Path) -> Result<Arc<Catalog>, StartError> {
+    let opened = match disk {
+        Some(disk) => Catalog::open_on(disk, data),
+        None => {
+            create_dir(data)?;
+            Catalog::open(data)
+        }
+    };
+    opened.map_err(failed("catalog"))
+}
+
+fn open_plugins(
+    config: &Config,
+    catalog: &Arc<Catalog>,
+    metrics: &Arc<Metrics>,
+    clock: &Clock,
+) -> Result<Arc<PluginHost>, StartError> {
+    let plugins = PluginHost::open(
+        &config.broker.data_dir.join("plugins"),
+        config.plugins.clone(),
+        catalog.clone(),
+        metrics.clone(),
+        clock.clone(),
+    )
+    .map_err(failed("plugins"))?;
+    check_authorizers(config, &plugins)?;
+    Ok(plugins)
 }
 
 fn create_dir(data: &Path) -> Result<(), StartError> {

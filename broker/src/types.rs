@@ -101,3 +101,4 @@ impl fmt::Display for Principal {
 
 /// The names of the topics that the broker itself writes.
 pub const CONSUMER_OFFSETS: &str = "__consumer_offsets";
+pub const TRANSACTION_STATE: &str = "__transaction_state";

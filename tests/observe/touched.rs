@@ -80,6 +80,7 @@ fn touched_metrics() -> Metrics {
         sink.topic_log_bytes("orders", 1000);
         sink.group_lag("readers", "orders", 0, 5);
         sink.group_state("Stable");
+        sink.transaction_state("Ongoing");
         sink.plugin("mask", 3, false);
         sink.connection_limit("plain", 500);
     }));

@@ -1,5 +1,7 @@
 //! One file an API: a request over plain TCP to a running broker, and the reply it must have, in every version it serves.
 
+mod add_offsets_to_txn;
+mod add_partitions_to_txn;
 mod alter_configs;
 mod api_versions;
 mod authorization;
@@ -15,6 +17,9 @@ mod describe_cluster;
 mod describe_configs;
 mod describe_groups;
 mod describe_log_dirs;
+mod describe_producers;
+mod describe_transactions;
+mod end_txn;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;
@@ -24,6 +29,7 @@ mod join_group;
 mod leave_group;
 mod list_groups;
 mod list_offsets;
+mod list_transactions;
 mod metadata;
 mod offset_commit;
 mod offset_fetch;
@@ -32,3 +38,6 @@ mod sasl_authenticate;
 mod sasl_handshake;
 mod support;
 mod sync_group;
+mod transactions;
+mod txn_offset_commit;
+mod write_txn_markers;

@@ -6,6 +6,9 @@ use bytes::{Bytes, BytesMut};
 use harness::Broker;
 use harness::batch::{self, Producer};
 
+use crate::support::broker_with_orders;
+use crate::transactions::{add, batch_of, end, init, produce as produce_in};
+
 const NO_WAIT: Duration = Duration::ZERO;
 
 #[test]
@@ -190,4 +193,35 @@ fn acks_zero_has_no_answer_and_an_error_closes_the_connection() {
         .fetch("orders", 0, 0, NO_WAIT)
         .expect("an answer");
     assert_eq!(fetched.high_watermark, 2);
+}
+
+#[test]
+fn transactional_batches_need_their_transaction() {
+    let (_broker, mut client) = broker_with_orders();
+    let producer = init(&mut client, "t");
+    let batch = || batch_of(producer, 0, "value");
+    let anonymous = produce_in(&mut client, 12, None, (0, batch()));
+    assert_eq!(anonymous, 53, "TRANSACTIONAL_ID_AUTHORIZATION_FAILED");
+    let outside = produce_in(&mut client, 10, Some("t"), (0, batch()));
+    assert_eq!(outside, 48, "INVALID_TXN_STATE");
+    let outside = produce_in(&mut client, 11, Some("t"), (0, batch()));
+    assert_eq!(outside, 120, "TRANSACTION_ABORTABLE");
+    let unknown = produce_in(&mut client, 12, Some("other"), (0, batch()));
+    assert_eq!(unknown, 49, "INVALID_PRODUCER_ID_MAPPING");
+    assert_eq!(add(&mut client, "t", producer, 0), 0);
+    assert_eq!(produce_in(&mut client, 10, Some("t"), (0, batch())), 0);
+    let implicit = produce_in(&mut client, 12, Some("t"), (1, batch()));
+    assert_eq!(implicit, 0, "producing adds the partition");
+    let next = end(&mut client, "t", producer, true);
+    let late = produce_in(
+        &mut client,
+        12,
+        Some("t"),
+        (1, batch_of(producer, 1, "late")),
+    );
+    assert_eq!(late, 47, "INVALID_PRODUCER_EPOCH");
+    assert_eq!(
+        produce_in(&mut client, 12, Some("t"), (1, batch_of(next, 0, "next"))),
+        0
+    );
 }

@@ -9,7 +9,14 @@ use crate::{paths, report};
 const HANDLERS: &str = "broker/src/kafka/handlers/";
 const TESTS: &str = "tests/protocol/";
 /// Files of the two folders that are no API's.
-const SHARED: &[&str] = &["authorization", "main", "mod", "support", "wire"];
+const SHARED: &[&str] = &[
+    "authorization",
+    "main",
+    "mod",
+    "support",
+    "transactions",
+    "wire",
+];
 
 /// `InitProducerId` → `init_producer_id`.
 fn file_name(api: &str) -> String {

@@ -78,6 +78,9 @@ fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
     for group in services.coordinator.list() {
         sink.group_state(group.state);
     }
+    for state in services.transactions.states() {
+        sink.transaction_state(state.name());
+    }
     group_lag(services, sink);
     for plugin in services.plugins.status() {
         sink.plugin(&plugin.name, plugin.revision, plugin.suspended);

@@ -25,6 +25,7 @@ mod statement;
 #[cfg(test)]
 mod tests;
 pub mod topic;
+mod transactions;
 mod units;
 
 use std::io::Read as _;
@@ -45,6 +46,7 @@ pub use read::COMMAND_VARIABLES;
 pub use security::SecurityConfig;
 use setting::Setting;
 pub use topic::{Durability, TimestampType, TopicConfig, TransformFailure};
+pub use transactions::TransactionConfig;
 
 /// The largest configuration file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;
@@ -58,6 +60,7 @@ pub struct Config {
     pub log: LogConfig,
     pub topic_defaults: TopicConfig,
     pub groups: GroupConfig,
+    pub transactions: TransactionConfig,
     pub security: SecurityConfig,
     pub plugins: PluginConfig,
     pub admin: AdminConfig,
@@ -91,6 +94,11 @@ const SECTIONS: &[Section] = &[
         name: "groups",
         doc: "Consumer groups and their offsets.",
         settings: groups::SETTINGS,
+    },
+    Section {
+        name: "transactions",
+        doc: "Transactional producers and how long their transactions may take.",
+        settings: transactions::SETTINGS,
     },
     Section {
         name: "security",

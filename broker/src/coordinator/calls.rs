@@ -1,13 +1,13 @@
 //! The coordinator's calls: each checks its input, runs the machine once, and waits for the answer without a lock.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 
 use uuid::Builder;
 
 use super::driver::{Cell, Contents, Driver};
 use super::group::Now;
-use super::storage::OffsetsTopic;
+use super::storage::{InternalTopic, KeyValue};
 use super::{
     CommitRequest, CommittedOffset, Coordinator, GroupDescription, GroupError, JoinOutcome,
     JoinRequest, OffsetToCommit, SyncOutcome, SyncRequest, record,
@@ -16,13 +16,14 @@ use crate::catalog::Catalog;
 use crate::config::GroupConfig;
 use crate::env::{Clock, random_bytes};
 use crate::log::LogSet;
-use crate::types::{Offset, PartitionIndex};
+use crate::types::{CONSUMER_OFFSETS, Offset, PartitionIndex, TimestampMs};
 
 /// The longest group id, in bytes of UTF-8.
 pub const MAX_GROUP_ID_BYTES: usize = 1024;
 /// How much of a client or instance id goes into the member ids that are made from it.
 const MAX_MEMBER_ID_PREFIX: usize = 255;
 
+/// Topic, partition and what is committed.
 type Committed = (String, PartitionIndex, Option<CommittedOffset>);
 
 impl Coordinator {
@@ -37,7 +38,8 @@ impl Coordinator {
         logs: Arc<LogSet>,
         clock: Clock,
     ) -> Result<Arc<Self>, String> {
-        let log = OffsetsTopic::open(&catalog, &logs, config.offsets_partitions, &clock)?;
+        let partitions = config.offsets_partitions;
+        let log = InternalTopic::open(CONSUMER_OFFSETS, partitions, &catalog, &logs, &clock)?;
         let driver = Driver::open(config, Box::new(log), clock);
         Ok(Arc::new(Self { driver }))
     }
@@ -125,15 +127,7 @@ impl Coordinator {
     /// `GroupIdNotFound` when the group does not exist and the caller claims a generation of it; `OffsetMetadataTooLarge`
     /// when any metadata is above `max_metadata_bytes`.
     pub async fn commit_offsets(&self, request: CommitRequest) -> Result<(), GroupError> {
-        check_group_id(&request.group)?;
-        let max = self.driver.config.max_metadata_bytes;
-        if request
-            .offsets
-            .iter()
-            .any(|offset| offset.metadata.len() > max)
-        {
-            return Err(GroupError::OffsetMetadataTooLarge);
-        }
+        check_offsets(&self.driver.config, &request)?;
         let group = request.group.clone();
         let generation = request.generation;
         let driver = Arc::clone(&self.driver);
@@ -182,6 +176,25 @@ impl Coordinator {
                 partitions.unwrap_or_default().iter().map(none).collect()
             });
         Ok(found)
+    }
+
+    /// Which of these partitions have offsets in transactions that are open, so that what is committed may change (KIP-447).
+    /// `None` asks for every partition of the group.
+    pub fn unstable_offsets(
+        &self,
+        group: &str,
+        partitions: Option<&[(String, PartitionIndex)]>,
+    ) -> HashSet<(String, PartitionIndex)> {
+        let unstable = self.driver.with(group, |_, contents, _| {
+            let keys = match partitions {
+                Some(partitions) => partitions.to_vec(),
+                None => contents.offsets.keys(None),
+            };
+            let keys = keys.into_iter();
+            keys.filter(|(topic, partition)| contents.offsets.is_unstable(topic, *partition))
+                .collect()
+        });
+        unstable.unwrap_or_default()
     }
 
     pub fn describe(&self, group: &str) -> Option<GroupDescription> {
@@ -287,18 +300,7 @@ fn begin_commit(
     contents
         .group
         .check_commit(now, &request.member_id, instance_id, request.generation)?;
-    let mut records = Vec::with_capacity(request.offsets.len());
-    for offset in &request.offsets {
-        let key = record::offset_key(&cell.id, &offset.topic, offset.partition)?;
-        let value = record::offset_value(&CommittedOffset {
-            offset: offset.offset,
-            leader_epoch: offset.leader_epoch,
-            metadata: offset.metadata.clone(),
-            committed_ms: now.wall_ms,
-            expires_ms: None,
-        })?;
-        records.push((key, Some(value)));
-    }
+    let records = offset_records(&cell.id, &request.offsets, now.wall_ms)?;
     let last = match records.is_empty() {
         true => None,
         false => Some(driver.append(cell, now.wall_ms, records)?),
@@ -310,6 +312,41 @@ fn begin_commit(
         committed_ms: now.wall_ms,
         offsets: request.offsets,
     })
+}
+
+/// The records of offsets that are committed at `now_ms`.
+pub(super) fn offset_records(
+    group: &str,
+    offsets: &[OffsetToCommit],
+    now_ms: TimestampMs,
+) -> Result<Vec<KeyValue>, GroupError> {
+    let mut records = Vec::with_capacity(offsets.len());
+    for offset in offsets {
+        let key = record::offset_key(group, &offset.topic, offset.partition)?;
+        let value = record::offset_value(&CommittedOffset {
+            offset: offset.offset,
+            leader_epoch: offset.leader_epoch,
+            metadata: offset.metadata.clone(),
+            committed_ms: now_ms,
+            expires_ms: None,
+        })?;
+        records.push((key, Some(value)));
+    }
+    Ok(records)
+}
+
+/// What can be said of a commit without its group.
+pub(super) fn check_offsets(
+    config: &GroupConfig,
+    request: &CommitRequest,
+) -> Result<(), GroupError> {
+    check_group_id(&request.group)?;
+    let max = config.max_metadata_bytes;
+    let is_too_large = |offset: &OffsetToCommit| offset.metadata.len() > max;
+    match request.offsets.iter().any(is_too_large) {
+        true => Err(GroupError::OffsetMetadataTooLarge),
+        false => Ok(()),
+    }
 }
 
 impl BegunCommit {

@@ -20,8 +20,9 @@ use tokio::time::Instant;
 
 use super::group::{Effect, Group, Limits, Now, Ticket, Waiter};
 use super::offsets::{GroupOffsets, Retention};
-use super::record::{self, Entry, GroupRecord, RecordError};
-use super::storage::{KeyValue, OffsetsLog, partition_for};
+use super::pending::{OpenTransactions, Replaying};
+use super::record::{self, GroupRecord, RecordError};
+use super::storage::{KeyValue, NewRecords, RecordLog, partition_for};
 use super::timers::Timers;
 use super::{GroupError, JoinOutcome, SyncOutcome};
 use crate::config::GroupConfig;
@@ -36,12 +37,14 @@ const SWEEPS_APART: (Duration, Duration) = (Duration::from_secs(60), Duration::f
 #[derive(Debug)]
 pub(super) struct Driver {
     pub config: GroupConfig,
-    pub log: Box<dyn OffsetsLog>,
+    pub log: Box<dyn RecordLog>,
     pub clock: Clock,
     started: Instant,
     groups: RwLock<HashMap<Arc<str>, Arc<Cell>>>,
     timers: Timers,
     next_waiter: AtomicU64,
+    /// Groups with offsets of transactions that are open.
+    pub open: OpenTransactions,
 }
 
 #[derive(Debug)]
@@ -107,7 +110,7 @@ impl From<RecordError> for GroupError {
 
 impl Driver {
     /// Reads every group back. Blocking.
-    pub fn open(config: GroupConfig, log: Box<dyn OffsetsLog>, clock: Clock) -> Arc<Self> {
+    pub fn open(config: GroupConfig, log: Box<dyn RecordLog>, clock: Clock) -> Arc<Self> {
         let driver = Self {
             config,
             log,
@@ -116,6 +119,7 @@ impl Driver {
             groups: RwLock::default(),
             timers: Timers::default(),
             next_waiter: AtomicU64::new(0),
+            open: OpenTransactions::default(),
         };
         let (records, offsets) = driver.replay();
         driver.restore(records, offsets);
@@ -123,37 +127,18 @@ impl Driver {
     }
 
     fn replay(&self) -> (HashMap<String, GroupRecord>, HashMap<String, GroupOffsets>) {
-        let mut records = HashMap::new();
-        let mut offsets: HashMap<String, GroupOffsets> = HashMap::new();
-        let mut apply = |(key, value): KeyValue| match record::decode(key, value) {
-            Ok(Some(Entry::Group { group, value })) => {
-                match value {
-                    Some(value) => records.insert(group, value),
-                    None => records.remove(&group),
-                };
-            }
-            Ok(Some(Entry::Offset {
-                group,
-                topic,
-                partition,
-                value,
-            })) => offsets
-                .entry(group)
-                .or_default()
-                .restore(&topic, partition, value),
-            Ok(None) => {}
-            Err(error) => tracing::error!(%error, "a record of the offsets topic is passed over"),
-        };
+        let mut replaying = Replaying::default();
         for partition in 0..self.log.partitions() {
+            let mut apply = |stored| replaying.apply(stored);
             for damage in self.log.replay(partition, &mut apply) {
                 tracing::error!(
                     damage,
                     "the offsets topic is damaged; some offsets are older"
                 );
             }
+            self.open.restore(partition, replaying.take_open());
         }
-        offsets.retain(|_, offsets| !offsets.is_empty());
-        (records, offsets)
+        replaying.finish()
     }
 
     fn restore(
@@ -355,8 +340,13 @@ impl Driver {
         timestamp: TimestampMs,
         records: Vec<KeyValue>,
     ) -> Result<Offset, GroupError> {
+        let new = NewRecords {
+            timestamp,
+            records,
+            producer: None,
+        };
         self.log
-            .append(cell.partition, timestamp, records)
+            .append(cell.partition, new)
             .map_err(GroupError::Storage)
     }
 

@@ -5,12 +5,15 @@
 //! Wire structs, sockets and the wall clock are not known here.
 
 mod calls;
+mod codec;
 mod driver;
 pub mod group;
 mod offsets;
+mod pending;
 pub mod record;
 mod storage;
 mod timers;
+pub mod transaction;
 
 #[cfg(test)]
 mod tests;
@@ -23,6 +26,7 @@ use bytes::Bytes;
 use crate::types::{Offset, TimestampMs};
 
 pub use calls::MAX_GROUP_ID_BYTES;
+pub use pending::Durable;
 
 /// Routes calls to groups, runs their timers, and keeps offsets in `__consumer_offsets`.
 #[derive(Debug)]

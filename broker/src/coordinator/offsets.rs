@@ -3,8 +3,11 @@
 //! An offset is shown only when its record is durable, and records become durable out of step with the calls that wrote
 //! them. Each **slot** therefore remembers the log offset of the last record that changed it, and how many commits are still
 //! on their way: a commit that became durable late never brings back what a later record has overtaken.
+//!
+//! What was committed in a transaction is **pending**: it becomes the committed offset when the producer's transaction
+//! commits, unless a later record has overtaken it by then, and is dropped when it aborts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::{CommittedOffset, OffsetToCommit};
@@ -15,6 +18,13 @@ pub struct GroupOffsets {
     topics: BTreeMap<String, BTreeMap<PartitionIndex, Slot>>,
 }
 
+/// An offset of a transaction whose outcome is not known yet.
+#[derive(Debug)]
+struct Pending {
+    log_offset: Offset,
+    value: CommittedOffset,
+}
+
 #[derive(Debug)]
 struct Slot {
     committed: Option<CommittedOffset>,
@@ -22,6 +32,8 @@ struct Slot {
     log_offset: Offset,
     /// Commits that are appended and not durable yet.
     in_flight: usize,
+    /// By producer id.
+    pending: HashMap<i64, Pending>,
 }
 
 impl Default for Slot {
@@ -30,7 +42,21 @@ impl Default for Slot {
             committed: None,
             log_offset: -1,
             in_flight: 0,
+            pending: HashMap::new(),
         }
+    }
+}
+
+impl Slot {
+    fn is_unused(&self) -> bool {
+        self.committed.is_none() && self.in_flight == 0 && self.pending.is_empty()
+    }
+
+    /// A record without a value was appended.
+    fn clear(&mut self, log_offset: Offset) {
+        self.log_offset = log_offset;
+        self.committed = None;
+        self.pending.clear();
     }
 }
 
@@ -67,12 +93,18 @@ impl GroupOffsets {
         })
     }
 
-    /// Nothing is committed, and no commit is on its way.
+    /// Whether the partition's offset may still change by a transaction that is open (KIP-447).
+    pub fn is_unstable(&self, topic: &str, partition: PartitionIndex) -> bool {
+        let slot = self.topics.get(topic).and_then(|all| all.get(&partition));
+        slot.is_some_and(|slot| !slot.pending.is_empty())
+    }
+
+    /// Nothing is committed, and no commit is on its way or pending.
     pub fn is_empty(&self) -> bool {
         self.topics.is_empty()
     }
 
-    /// Everything that is committed or on its way, of one topic or of all.
+    /// Everything that is committed, on its way or pending, of one topic or of all.
     pub fn keys(&self, only: Option<&str>) -> Vec<(String, PartitionIndex)> {
         self.slots()
             .filter(|(topic, _, _)| only.is_none_or(|only| only == *topic))
@@ -80,14 +112,50 @@ impl GroupOffsets {
             .collect()
     }
 
-    /// Takes over an offset that was read from the log.
+    /// Takes over an offset that was read from the log at `log_offset`; `None` is a tombstone.
     pub fn restore(
         &mut self,
         topic: &str,
         partition: PartitionIndex,
+        log_offset: Offset,
         value: Option<CommittedOffset>,
     ) {
-        self.change(topic, partition, |slot| slot.committed = value);
+        self.change(topic, partition, |slot| match value {
+            Some(value) => {
+                slot.log_offset = log_offset;
+                slot.committed = Some(value);
+            }
+            None => slot.clear(log_offset),
+        });
+    }
+
+    /// An offset was appended, or read from the log, as part of a producer's transaction.
+    pub fn pend(
+        &mut self,
+        producer_id: i64,
+        (topic, partition): (&str, PartitionIndex),
+        log_offset: Offset,
+        value: CommittedOffset,
+    ) {
+        self.change(topic, partition, |slot| {
+            let pending = Pending { log_offset, value };
+            slot.pending.insert(producer_id, pending);
+        });
+    }
+
+    /// The producer's transaction has ended.
+    pub fn end_transaction(&mut self, producer_id: i64, is_commit: bool) {
+        for (topic, partition) in self.keys(None) {
+            self.change(&topic, partition, |slot| {
+                if let Some(pending) = slot.pending.remove(&producer_id)
+                    && is_commit
+                    && pending.log_offset >= slot.log_offset
+                {
+                    slot.log_offset = pending.log_offset;
+                    slot.committed = Some(pending.value);
+                }
+            });
+        }
     }
 
     /// These offsets were appended.
@@ -127,14 +195,11 @@ impl GroupOffsets {
     /// Tombstones of these were appended, the last one at `log_offset`.
     pub fn forget(&mut self, keys: &[(String, PartitionIndex)], log_offset: Offset) {
         for (topic, partition) in keys {
-            self.change(topic, *partition, |slot| {
-                slot.log_offset = log_offset;
-                slot.committed = None;
-            });
+            self.change(topic, *partition, |slot| slot.clear(log_offset));
         }
     }
 
-    /// What has expired at `now_ms`; a partition with a commit on its way has not.
+    /// What has expired at `now_ms`; a partition with a commit on its way or pending has not.
     pub fn expired(
         &self,
         now_ms: TimestampMs,
@@ -143,6 +208,7 @@ impl GroupOffsets {
         let is_expired = |slot: &Slot| {
             let committed = slot.committed.as_ref();
             slot.in_flight == 0
+                && slot.pending.is_empty()
                 && committed.is_some_and(|committed| retention.expires_ms(committed) <= now_ms)
         };
         self.slots()
@@ -175,7 +241,7 @@ impl GroupOffsets {
         };
         let slot = slots.entry(partition).or_default();
         change(slot);
-        if slot.committed.is_none() && slot.in_flight == 0 {
+        if slot.is_unused() {
             slots.remove(&partition);
         }
         if slots.is_empty() {
@@ -185,117 +251,4 @@ impl GroupOffsets {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn offset(partition: PartitionIndex, offset: Offset) -> OffsetToCommit {
-        OffsetToCommit {
-            topic: "orders".into(),
-            partition,
-            offset,
-            leader_epoch: -1,
-            metadata: String::new(),
-        }
-    }
-
-    fn key(partition: PartitionIndex) -> Vec<(String, PartitionIndex)> {
-        vec![("orders".into(), partition)]
-    }
-
-    fn found(offsets: &GroupOffsets, partition: PartitionIndex) -> Option<Offset> {
-        offsets.get("orders", partition).map(|found| found.offset)
-    }
-
-    #[test]
-    fn an_offset_is_shown_when_it_is_durable() {
-        let mut offsets = GroupOffsets::default();
-        offsets.begin(&[offset(0, 5)]);
-        assert_eq!(found(&offsets, 0), None);
-        assert!(!offsets.is_empty(), "a commit is on its way");
-        offsets.finish(vec![offset(0, 5)], 10, Some(1));
-        assert_eq!(found(&offsets, 0), Some(5));
-    }
-
-    #[test]
-    fn an_offset_that_could_not_be_stored_leaves_the_earlier_one() {
-        let mut offsets = GroupOffsets::default();
-        offsets.begin(&[offset(0, 5)]);
-        offsets.finish(vec![offset(0, 5)], 10, Some(1));
-        offsets.begin(&[offset(0, 6)]);
-        offsets.finish(vec![offset(0, 6)], 11, None);
-        assert_eq!(found(&offsets, 0), Some(5));
-        offsets.begin(&[offset(1, 6)]);
-        offsets.finish(vec![offset(1, 6)], 12, None);
-        assert_eq!(offsets.keys(None), key(0));
-    }
-
-    #[test]
-    fn commits_that_become_durable_out_of_order_end_with_the_last_record() {
-        let mut offsets = GroupOffsets::default();
-        offsets.begin(&[offset(0, 5)]);
-        offsets.begin(&[offset(0, 6)]);
-        offsets.finish(vec![offset(0, 6)], 11, Some(1));
-        offsets.finish(vec![offset(0, 5)], 10, Some(1));
-        assert_eq!(found(&offsets, 0), Some(6));
-    }
-
-    #[test]
-    fn a_tombstone_overtakes_the_commits_before_it() {
-        let mut offsets = GroupOffsets::default();
-        offsets.begin(&[offset(0, 5)]);
-        offsets.forget(&offsets.keys(Some("orders")), 11);
-        offsets.finish(vec![offset(0, 5)], 10, Some(1));
-        assert_eq!(found(&offsets, 0), None);
-        assert!(offsets.is_empty(), "nothing is kept for it");
-        offsets.begin(&[offset(0, 7)]);
-        offsets.finish(vec![offset(0, 7)], 12, Some(1));
-        assert_eq!(found(&offsets, 0), Some(7));
-    }
-
-    #[test]
-    fn keys_are_those_of_the_topic() {
-        let mut offsets = GroupOffsets::default();
-        offsets.begin(&[offset(0, 5), offset(3, 5)]);
-        assert_eq!(offsets.keys(Some("orders")).len(), 2);
-        assert_eq!(offsets.keys(Some("other")), []);
-    }
-
-    #[test]
-    fn offsets_expire_from_the_later_of_emptiness_and_commit() {
-        let of = |empty_since_ms| Retention {
-            empty_since_ms,
-            retention: Duration::from_millis(100),
-        };
-        let mut offsets = GroupOffsets::default();
-        offsets.begin(&[offset(0, 5)]);
-        offsets.finish(vec![offset(0, 5)], 10, Some(1_000));
-        for (empty_since_ms, expires_ms) in
-            [(None, 1_100), (Some(500), 1_100), (Some(3_000), 3_100)]
-        {
-            let retention = of(empty_since_ms);
-            assert_eq!(offsets.next_expiry_ms(retention), Some(expires_ms));
-            assert_eq!(offsets.expired(expires_ms - 1, retention), []);
-            assert_eq!(offsets.expired(expires_ms, retention), key(0));
-        }
-        offsets.begin(&[offset(0, 6)]);
-        assert_eq!(offsets.expired(i64::MAX, of(None)), [], "one is on its way");
-    }
-
-    #[test]
-    fn an_explicit_expiry_is_kept_to() {
-        let mut offsets = GroupOffsets::default();
-        let committed = CommittedOffset {
-            offset: 1,
-            leader_epoch: -1,
-            metadata: String::new(),
-            committed_ms: 1_000,
-            expires_ms: Some(1_001),
-        };
-        offsets.restore("orders", 0, Some(committed));
-        let retention = Retention {
-            empty_since_ms: Some(9_000),
-            retention: Duration::from_secs(9),
-        };
-        assert_eq!(offsets.expired(1_001, retention), key(0));
-    }
-}
+mod tests;

@@ -1,7 +1,9 @@
-//! `__consumer_offsets`: its partitions, and reading it back.
+//! The coordinators' own topics, `__consumer_offsets` and `__transaction_state`: their partitions, and reading them back.
 //!
-//! A group's records all go to one partition, chosen by its id as Kafka chooses it. They are appended under the group's lock,
-//! so that the log has them in the order in which they happened.
+//! The records of a group or a transactional id all go to one partition, chosen by its id as Kafka chooses it. They are appended
+//! under the lock of that id, so that the log has them in the order in which they happened.
+
+mod replay;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -10,14 +12,15 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 
+use self::replay::Replay;
 use super::group::MAX_GROUP_BYTES;
+use super::transaction::Producer;
 use crate::catalog::{Catalog, Topic};
 use crate::config::TopicConfig;
 use crate::env::defects::{self, Defect};
 use crate::env::{Clock, random_bytes};
-use crate::log::batch::{self, Batch};
 use crate::log::records::{self, BatchTemplate, Record};
-use crate::log::{Isolation, LogSet, PartitionLog};
+use crate::log::{AppendError, LogSet, PartitionLog, TransactionMarker};
 use crate::types::{CONSUMER_OFFSETS, Offset, PartitionId, TimestampMs, TopicId};
 
 /// Records of one commit are cut into batches of about this many bytes.
@@ -26,39 +29,53 @@ const BATCH_BYTES: usize = 512 << 10;
 const SEGMENT_BYTES: u64 = 100 << 20;
 /// The largest group record: metadata and assignments at their bound, and the members' names.
 const MAX_BATCH_BYTES: u32 = 4 * MAX_GROUP_BYTES as u32;
-/// What one read asks for when the topic is read back.
-const READ_BYTES: usize = 1 << 20;
-/// Bit of a batch's attributes: its records are the log's own marks, not keys and values.
-const CONTROL_BATCH: i16 = 1 << 5;
-/// Offsets that are tried one by one past a damaged batch before the rest of a partition is given up.
-const MAX_PROBES: i64 = 100_000;
 
 /// A key and its value; without a value, a tombstone.
 pub type KeyValue = (Bytes, Option<Bytes>);
 
-/// Where offsets and generations are kept: the seam between the driver and the log.
-pub trait OffsetsLog: Send + Sync + std::fmt::Debug {
+/// Records to append together.
+#[derive(Clone, Debug)]
+pub struct NewRecords {
+    pub timestamp: TimestampMs,
+    pub records: Vec<KeyValue>,
+    /// Whose transaction they are part of.
+    pub producer: Option<Producer>,
+}
+
+/// What is read back.
+#[derive(Clone, Debug)]
+pub enum Stored {
+    Record {
+        offset: Offset,
+        key: Bytes,
+        value: Option<Bytes>,
+        /// Of a record that is part of a transaction: it counts when the producer's next marker says so.
+        producer_id: Option<i64>,
+    },
+    Marker(TransactionMarker),
+}
+
+/// Where a coordinator keeps its records: the seam between a driver and the log.
+pub trait RecordLog: Send + Sync + std::fmt::Debug {
     fn partitions(&self) -> usize;
 
     /// Appends in order and returns the offset of the last record. Records outlive the process when this returns, and a
     /// loss of power when `committed` does.
-    fn append(
-        &self,
-        partition: usize,
-        timestamp: TimestampMs,
-        records: Vec<KeyValue>,
-    ) -> Result<Offset, String>;
+    fn append(&self, partition: usize, new: NewRecords) -> Result<Offset, String>;
+
+    /// Appends the end of a producer's transaction and returns its offset.
+    fn mark(&self, partition: usize, marker: &TransactionMarker) -> Result<Offset, AppendError>;
 
     fn committed(&self, partition: usize, offset: Offset)
     -> BoxFuture<'static, Result<(), String>>;
 
-    /// Hands every readable record to `apply`, oldest first, and returns what could not be read.
-    fn replay(&self, partition: usize, apply: &mut dyn FnMut(KeyValue)) -> Vec<String>;
+    /// Hands everything readable to `apply`, oldest first, and returns what could not be read.
+    fn replay(&self, partition: usize, apply: &mut dyn FnMut(Stored)) -> Vec<String>;
 }
 
-/// The partition of `__consumer_offsets` that keeps a group, as Kafka computes it: Java's `String.hashCode` over UTF-16.
-pub fn partition_for(group: &str, partitions: usize) -> usize {
-    let hash = group.encode_utf16().fold(0_i32, |hash, unit| {
+/// The partition that keeps a group or a transactional id, as Kafka computes it: Java's `String.hashCode` over UTF-16.
+pub fn partition_for(id: &str, partitions: usize) -> usize {
+    let hash = id.encode_utf16().fold(0_i32, |hash, unit| {
         hash.wrapping_mul(31).wrapping_add(i32::from(unit))
     });
     // Kafka takes the one number without a positive counterpart for 0.
@@ -66,26 +83,28 @@ pub fn partition_for(group: &str, partitions: usize) -> usize {
     usize::try_from(hash).unwrap_or(0) % partitions.max(1)
 }
 
-/// The topic in the commit log.
+/// A coordinator's topic in the commit log.
 #[derive(Debug)]
-pub struct OffsetsTopic {
+pub struct InternalTopic {
+    name: &'static str,
     logs: Vec<Arc<PartitionLog>>,
 }
 
-impl OffsetsTopic {
+impl InternalTopic {
     /// Creates the topic when it is missing and opens its partitions. A topic that exists keeps its partition count,
-    /// whatever is configured: another count would look for groups where they are not.
+    /// whatever is configured: another count would look for ids where they are not.
     pub fn open(
+        name: &'static str,
+        partitions: i32,
         catalog: &Catalog,
         logs: &LogSet,
-        partitions: i32,
         clock: &Clock,
     ) -> Result<Self, String> {
-        let topic = match catalog.topic(CONSUMER_OFFSETS) {
+        let topic = match catalog.topic(name) {
             Some(topic) => topic,
             None => catalog
-                .create_topic(new_topic(partitions, clock))
-                .map_err(|error| format!("{CONSUMER_OFFSETS}: {error}"))?,
+                .create_topic(new_topic(name, partitions, clock))
+                .map_err(|error| format!("{name}: {error}"))?,
         };
         let config = Arc::new(TopicConfig {
             cleanup_compact: true,
@@ -107,23 +126,23 @@ impl OffsetsTopic {
             })
             .collect::<Result<Vec<_>, String>>()?;
         if logs.is_empty() {
-            return Err(format!("{CONSUMER_OFFSETS} has no partitions"));
+            return Err(format!("{name} has no partitions"));
         }
-        Ok(Self { logs })
+        Ok(Self { name, logs })
     }
 
     fn log(&self, partition: usize) -> Result<&Arc<PartitionLog>, String> {
         self.logs
             .get(partition)
-            .ok_or_else(|| format!("{CONSUMER_OFFSETS} has no partition {partition}"))
+            .ok_or_else(|| format!("{} has no partition {partition}", self.name))
     }
 }
 
-fn new_topic(partitions: i32, clock: &Clock) -> Topic {
+fn new_topic(name: &str, partitions: i32, clock: &Clock) -> Topic {
     let id = uuid::Builder::from_random_bytes(random_bytes()).into_uuid();
     Topic {
         id: TopicId(id),
-        name: CONSUMER_OFFSETS.into(),
+        name: name.into(),
         partitions: partitions.max(1),
         internal: true,
         configs: BTreeMap::from([
@@ -135,26 +154,35 @@ fn new_topic(partitions: i32, clock: &Clock) -> Topic {
     }
 }
 
-impl OffsetsLog for OffsetsTopic {
+impl RecordLog for InternalTopic {
     fn partitions(&self) -> usize {
         self.logs.len()
     }
 
-    fn append(
-        &self,
-        partition: usize,
-        timestamp: TimestampMs,
-        records: Vec<KeyValue>,
-    ) -> Result<Offset, String> {
+    fn append(&self, partition: usize, new: NewRecords) -> Result<Offset, String> {
         let log = self.log(partition)?;
+        let template = match new.producer {
+            None => BatchTemplate::PLAIN,
+            Some(producer) => BatchTemplate {
+                producer_id: producer.id,
+                producer_epoch: producer.epoch,
+                is_transactional: true,
+                ..BatchTemplate::PLAIN
+            },
+        };
         let mut last = -1;
-        for records in into_batches(records, timestamp) {
-            let batch = records::encode(BatchTemplate::PLAIN, &records)
-                .map_err(|error| error.to_string())?;
+        for records in into_batches(new.records, new.timestamp) {
+            let batch = records::encode(template, &records).map_err(|error| error.to_string())?;
             let appended = log.append(batch).map_err(|error| error.to_string())?;
             last = appended.last_offset;
         }
         Ok(last)
+    }
+
+    fn mark(&self, partition: usize, marker: &TransactionMarker) -> Result<Offset, AppendError> {
+        let log = self.log(partition).map_err(AppendError::Storage)?;
+        log.append_marker(marker)
+            .map(|appended| appended.last_offset)
     }
 
     fn committed(
@@ -162,7 +190,7 @@ impl OffsetsLog for OffsetsTopic {
         partition: usize,
         offset: Offset,
     ) -> BoxFuture<'static, Result<(), String>> {
-        if defects::has(Defect::AnswerOffsetCommitBeforeSync) {
+        if self.name == CONSUMER_OFFSETS && defects::has(Defect::AnswerOffsetCommitBeforeSync) {
             return async { Ok(()) }.boxed();
         }
         let log = self.log(partition).cloned();
@@ -174,7 +202,7 @@ impl OffsetsLog for OffsetsTopic {
         .boxed()
     }
 
-    fn replay(&self, partition: usize, apply: &mut dyn FnMut(KeyValue)) -> Vec<String> {
+    fn replay(&self, partition: usize, apply: &mut dyn FnMut(Stored)) -> Vec<String> {
         match self.log(partition) {
             Ok(log) => Replay::new(log).run(apply),
             Err(error) => vec![error],
@@ -204,93 +232,6 @@ fn into_batches(records: Vec<KeyValue>, timestamp: TimestampMs) -> Vec<Vec<Recor
         }
     }
     batches
-}
-
-/// Reads a partition from its first record to its last. What is damaged is reported and passed over: a group that goes back
-/// to an older offset reads some records twice, which is better than no group at all.
-struct Replay<'a> {
-    log: &'a PartitionLog,
-    damage: Vec<String>,
-}
-
-impl<'a> Replay<'a> {
-    fn new(log: &'a PartitionLog) -> Self {
-        Self {
-            log,
-            damage: Vec::new(),
-        }
-    }
-
-    fn run(mut self, apply: &mut dyn FnMut(KeyValue)) -> Vec<String> {
-        let bounds = self.log.offsets();
-        let mut from = bounds.log_start;
-        while from < bounds.high_watermark {
-            // One batch alone, when the many could not be taken apart, to lose no more than that one.
-            let read = self
-                .batches(from, READ_BYTES)
-                .or_else(|_| self.batches(from, 1));
-            match read {
-                Ok(batches) => {
-                    for batch in &batches {
-                        self.apply(batch, apply);
-                    }
-                    let ends = batches.iter().map(|batch| batch.header.last_offset() + 1);
-                    from = ends.fold(from + 1, Offset::max);
-                }
-                Err(error) => {
-                    self.report(from, &error);
-                    match self.next_readable(from, bounds.high_watermark) {
-                        Some(next) => from = next,
-                        None => break,
-                    }
-                }
-            }
-        }
-        self.damage
-    }
-
-    fn batches(&self, from: Offset, max_bytes: usize) -> Result<Vec<Batch>, String> {
-        let read = self
-            .log
-            .read(from, max_bytes, true, Isolation::ReadUncommitted);
-        let read = read.map_err(|error| error.to_string())?;
-        let batches = batch::split(read.bytes, usize::MAX).map_err(|error| error.to_string())?;
-        match batches.is_empty() {
-            true => Err("the log gave nothing".into()),
-            false => Ok(batches),
-        }
-    }
-
-    fn apply(&mut self, batch: &Batch, apply: &mut dyn FnMut(KeyValue)) {
-        if batch.header.attributes & CONTROL_BATCH != 0 {
-            return;
-        }
-        match records::decode(batch, MAX_BATCH_BYTES as usize) {
-            Ok(records) => {
-                for record in records {
-                    if let Some(key) = record.key {
-                        apply((key, record.value));
-                    }
-                }
-            }
-            Err(error) => self.report(batch.header.base_offset, &error.to_string()),
-        }
-    }
-
-    /// The length of a damaged batch is not to be trusted, so the next sound one is looked for offset by offset.
-    fn next_readable(&mut self, damaged: Offset, end: Offset) -> Option<Offset> {
-        let last = end.min(damaged.saturating_add(MAX_PROBES));
-        let next = (damaged + 1..last).find(|&from| self.batches(from, 1).is_ok());
-        if next.is_none() && last < end {
-            self.report(last, "nothing readable was found, the rest is given up");
-        }
-        next
-    }
-
-    fn report(&mut self, offset: Offset, message: &str) {
-        self.damage
-            .push(format!("{} at offset {offset}: {message}", self.log.id()));
-    }
 }
 
 #[cfg(test)]

@@ -130,11 +130,28 @@ first_error! {
     ListGroupsResponse: |r| r.error_code;
     DeleteGroupsResponse: |r| first(r.results.iter().map(|result| result.error_code));
     InitProducerIdResponse: |r| r.error_code;
+    AddPartitionsToTxnResponse: |r| first([r.error_code].into_iter().chain(added_partitions(r)));
+    AddOffsetsToTxnResponse: |r| r.error_code;
+    EndTxnResponse: |r| r.error_code;
+    WriteTxnMarkersResponse: |r| first(r.markers.iter().flat_map(|m| &m.topics).flat_map(|t| &t.partitions).map(|p| p.error_code));
+    TxnOffsetCommitResponse: |r| first(r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code));
+    DescribeProducersResponse: |r| first(r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code));
+    DescribeTransactionsResponse: |r| first(r.transaction_states.iter().map(|state| state.error_code));
+    ListTransactionsResponse: |r| r.error_code;
     SaslHandshakeResponse: |r| r.error_code;
     SaslAuthenticateResponse: |r| r.error_code;
     CreateAclsResponse: |r| first(r.results.iter().map(|result| result.error_code));
     DescribeAclsResponse: |r| r.error_code;
     DeleteAclsResponse: |r| first(r.filter_results.iter().map(|result| result.error_code));
+}
+
+fn added_partitions(response: &wire::AddPartitionsToTxnResponse) -> impl Iterator<Item = i16> {
+    let several = response.results_by_transaction.iter();
+    let topics = several.flat_map(|transaction| &transaction.topic_results);
+    let topics = topics.chain(&response.results_by_topic_v3_and_below);
+    topics
+        .flat_map(|topic| &topic.results_by_partition)
+        .map(|partition| partition.partition_error_code)
 }
 
 macro_rules! apis {
@@ -182,6 +199,11 @@ apis! {
     DeleteTopics(DeleteTopicsRequest) delete_topics;
     DeleteRecords(DeleteRecordsRequest) delete_records;
     InitProducerId(InitProducerIdRequest) init_producer_id;
+    AddPartitionsToTxn(AddPartitionsToTxnRequest) add_partitions_to_txn;
+    AddOffsetsToTxn(AddOffsetsToTxnRequest) add_offsets_to_txn;
+    EndTxn(EndTxnRequest) end_txn;
+    WriteTxnMarkers(WriteTxnMarkersRequest) write_txn_markers;
+    TxnOffsetCommit(TxnOffsetCommitRequest) txn_offset_commit;
     DescribeAcls(DescribeAclsRequest) describe_acls;
     CreateAcls(CreateAclsRequest) create_acls;
     DeleteAcls(DeleteAclsRequest) delete_acls;
@@ -193,6 +215,9 @@ apis! {
     DeleteGroups(DeleteGroupsRequest) delete_groups;
     IncrementalAlterConfigs(IncrementalAlterConfigsRequest) incremental_alter_configs;
     DescribeCluster(DescribeClusterRequest) describe_cluster;
+    DescribeProducers(DescribeProducersRequest) describe_producers;
+    DescribeTransactions(DescribeTransactionsRequest) describe_transactions;
+    ListTransactions(ListTransactionsRequest) list_transactions;
 }
 
 /// The row of an API key, if the broker speaks it.

@@ -119,6 +119,24 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = &[
         value: |config| (config.groups.offsets_retention.as_secs() / 60).to_string(),
     },
     BrokerSetting {
+        name: "transaction.state.log.num.partitions",
+        type_code: INT,
+        documentation: "Partitions of the topic that keeps transactions.",
+        value: |config| config.transactions.state_partitions.to_string(),
+    },
+    BrokerSetting {
+        name: "transaction.max.timeout.ms",
+        type_code: INT,
+        documentation: "The longest transaction timeout that a producer may ask for, in milliseconds.",
+        value: |config| config.transactions.max_timeout.as_millis().to_string(),
+    },
+    BrokerSetting {
+        name: "transactional.id.expiration.ms",
+        type_code: INT,
+        documentation: "How long a transactional id that is not used is remembered, in milliseconds.",
+        value: |config| config.transactions.id_expiration.as_millis().to_string(),
+    },
+    BrokerSetting {
         name: "offset.metadata.max.bytes",
         type_code: INT,
         documentation: "The longest note that may go with a committed offset, in bytes.",

@@ -12,6 +12,7 @@ use super::{namespace, permission};
 use crate::catalog::{Catalog, Operation, ResourceType};
 use crate::config::Config;
 use crate::coordinator::Coordinator;
+use crate::coordinator::transaction::Transactions;
 use crate::env::Clock;
 use crate::log::LogSet;
 use crate::net::ConnectionInfo;
@@ -32,6 +33,7 @@ pub struct Services {
     pub logs: Arc<LogSet>,
     pub topics: Topics,
     pub coordinator: Arc<Coordinator>,
+    pub transactions: Arc<Transactions>,
     pub plugins: Arc<PluginHost>,
     pub authorizer: Authorizer,
     pub metrics: Arc<Metrics>,
@@ -121,5 +123,9 @@ impl Context {
 
     pub fn transactional_id_in(&self, name: &str) -> Result<String, ResponseError> {
         namespace::transactional_id_in(name)
+    }
+
+    pub fn transactional_id_out(&self, name: &str) -> Option<StrBytes> {
+        namespace::out(name)
     }
 }

@@ -5,6 +5,7 @@ use kafka_protocol::protocol::StrBytes;
 
 use crate::catalog::CatalogError;
 use crate::coordinator::GroupError;
+use crate::coordinator::transaction::{Refusal, TransactionError};
 use crate::log::{AppendError, ReadError};
 
 /// The longest message that an answer carries, in bytes. Names from the request come back in messages; a string of an old
@@ -93,6 +94,33 @@ pub fn group_code(error: &GroupError) -> ResponseError {
     }
 }
 
+/// The code of a transaction's refusal, one to one, as the newest version of every API knows it.
+pub fn transaction_code(error: &TransactionError) -> ResponseError {
+    match error {
+        TransactionError::Refused(refusal) => match refusal {
+            Refusal::ProducerIdMapping => ResponseError::InvalidProducerIdMapping,
+            Refusal::Fenced => ResponseError::ProducerFenced,
+            Refusal::Concurrent => ResponseError::ConcurrentTransactions,
+            Refusal::State(_) => ResponseError::InvalidTxnState,
+            Refusal::NotInTransaction => ResponseError::TransactionAbortable,
+            Refusal::TooManyPartitions => ResponseError::PolicyViolation,
+        },
+        TransactionError::InvalidId => ResponseError::InvalidRequest,
+        TransactionError::InvalidTimeout => ResponseError::InvalidTransactionTimeout,
+        // Trying again would not help, and every client takes this code for final.
+        TransactionError::TooManyIds(_) => ResponseError::PolicyViolation,
+        TransactionError::Storage(_) => ResponseError::CoordinatorNotAvailable,
+    }
+}
+
+/// Versions below `from` know fencing by another code (KIP-588).
+pub fn fenced_before(from: i16, version: i16, code: ResponseError) -> ResponseError {
+    match code {
+        ResponseError::ProducerFenced if version < from => ResponseError::InvalidProducerEpoch,
+        code => code,
+    }
+}
+
 /// The code of a refusal by the catalog, where no API has a better one of its own.
 pub fn catalog_code(error: &CatalogError) -> ResponseError {
     match error {
@@ -106,6 +134,34 @@ pub fn catalog_code(error: &CatalogError) -> ResponseError {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::coordinator::transaction::State;
+
+    #[test]
+    fn every_refusal_of_a_transaction_has_the_code_that_clients_act_on() {
+        let table = [
+            (Refusal::ProducerIdMapping.into(), 49),
+            (Refusal::Fenced.into(), 90),
+            (Refusal::Concurrent.into(), 51),
+            (Refusal::State(State::Empty).into(), 48),
+            (Refusal::NotInTransaction.into(), 120),
+            (Refusal::TooManyPartitions.into(), 44),
+            (TransactionError::InvalidId, 42),
+            (TransactionError::InvalidTimeout, 50),
+            (TransactionError::TooManyIds(1), 44),
+            (TransactionError::Storage("full".into()), 15),
+        ];
+        for (error, code) in table {
+            assert_eq!(transaction_code(&error).code(), code, "{error}");
+        }
+        assert_eq!(
+            fenced_before(2, 1, ResponseError::ProducerFenced).code(),
+            47
+        );
+        assert_eq!(
+            fenced_before(2, 2, ResponseError::ProducerFenced).code(),
+            90
+        );
+    }
 
     #[test]
     fn every_refusal_of_the_coordinator_has_the_code_that_clients_act_on() {

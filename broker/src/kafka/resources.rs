@@ -1,4 +1,4 @@
-//! The groups and topics that a request names: from the client's names to the broker's, as far as the session may use them.
+//! The groups, transactional ids and topics that a request names: from the client's names to the broker's, as far as the session may use them.
 //! The same few steps for every API.
 
 use std::collections::HashSet;
@@ -19,6 +19,22 @@ pub fn group(context: &Context, operation: Operation, name: &str) -> Result<Stri
         Ok(name)
     } else {
         Err(ResponseError::GroupAuthorizationFailed)
+    }
+}
+
+/// The broker's name of a transactional id on which the session may do this.
+///
+/// # Errors
+/// The code of an illegal name, or `TransactionalIdAuthorizationFailed`.
+pub fn transactional_id(
+    context: &Context,
+    operation: Operation,
+    name: &str,
+) -> Result<String, ResponseError> {
+    let name = context.transactional_id_in(name)?;
+    match context.authorize(operation, ResourceType::TransactionalId, &name) {
+        true => Ok(name),
+        false => Err(ResponseError::TransactionalIdAuthorizationFailed),
     }
 }
 

@@ -47,7 +47,7 @@ pub(super) fn encode_marker(
 }
 
 /// The marker that a batch holds; `None` when it is another kind of batch, or a control record that is not known.
-pub(super) fn decode_marker(header: &BatchHeader, bytes: &[u8]) -> Option<TransactionMarker> {
+pub fn decode_marker(header: &BatchHeader, bytes: &[u8]) -> Option<TransactionMarker> {
     if !header.is_control() || !header.is_transactional() || header.size > HEADER_SIZE + MAX_BYTES {
         return None;
     }

@@ -13,7 +13,7 @@ mod cleaner;
 mod codec;
 mod compact;
 mod compression;
-mod control;
+pub mod control;
 #[cfg(test)]
 mod faults;
 mod file;

@@ -324,6 +324,11 @@ impl GaugeSink<'_> {
         self.add(Group::GroupState, &[state], Metric::Groups, 1.0);
     }
 
+    /// One transactional id's state, in Kafka's words.
+    pub fn transaction_state(&mut self, state: &str) {
+        self.add(Group::TransactionState, &[state], Metric::Transactions, 1.0);
+    }
+
     /// Records that a group has still to read of one partition; below zero counts as none.
     pub fn group_lag(&mut self, group: &str, topic: &str, partition: i32, lag: i64) {
         let lag = lag.max(0) as f64;

@@ -197,6 +197,9 @@ metrics! {
     GroupState ["state"], Normal {
         Groups "tidegate_groups" MetricKind::Gauge, "Consumer groups, by state.";
     }
+    TransactionState ["state"], Normal {
+        Transactions "tidegate_transactions" MetricKind::Gauge, "Transactional ids, by the state of their transaction; Ongoing are open.";
+    }
     GroupLag ["group", "topic"], Normal {
         GroupTopicLag "tidegate_group_lag" MetricKind::Gauge, "Records between a group's committed offsets and the high watermarks, over a topic's partitions.";
     }

@@ -125,6 +125,7 @@ fn touched() -> Metrics {
         sink.group_lag("readers", "orders", 0, 5);
         sink.group_lag("readers", "orders", 1, -1);
         sink.group_state("Stable");
+        sink.transaction_state("Ongoing");
         sink.plugin("mask", 3, true);
         sink.connection_limit("plain", 500);
     }));

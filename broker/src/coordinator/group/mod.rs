@@ -250,6 +250,21 @@ impl Group {
         }
     }
 
+    /// May this member commit offsets in a transaction? One that says nothing of itself may always: before KIP-447 producers
+    /// knew the group alone.
+    pub fn check_transactional_commit(
+        &self,
+        member_id: &str,
+        instance_id: Option<&str>,
+        generation: i32,
+    ) -> Result<(), GroupError> {
+        if generation < 0 && member_id.is_empty() && instance_id.is_none() {
+            return Ok(());
+        }
+        self.check_member(member_id, instance_id)?;
+        self.check_generation(generation)
+    }
+
     /// Ends the group when it has no members.
     pub fn delete(&mut self) -> Result<(), GroupError> {
         match self.state {

@@ -9,12 +9,13 @@ use futures_util::future::BoxFuture;
 use parking_lot::Mutex;
 use tokio::sync::watch;
 
-use crate::coordinator::storage::{KeyValue, OffsetsLog};
-use crate::types::{Offset, TimestampMs};
+use crate::coordinator::storage::{NewRecords, RecordLog, Stored};
+use crate::log::{AppendError, TransactionMarker};
+use crate::types::Offset;
 
 #[derive(Clone, Debug)]
-pub(super) struct MemoryLog {
-    partitions: Arc<Mutex<Vec<Vec<KeyValue>>>>,
+pub(in crate::coordinator) struct MemoryLog {
+    partitions: Arc<Mutex<Vec<Vec<Stored>>>>,
     is_held: watch::Sender<bool>,
     is_failing: Arc<AtomicBool>,
 }
@@ -38,8 +39,13 @@ impl MemoryLog {
     }
 
     pub fn put(&self, partition: usize, key: &'static [u8], value: &'static [u8]) {
-        let record = (Bytes::from_static(key), Some(Bytes::from_static(value)));
-        self.partitions.lock()[partition].push(record);
+        let log = &mut self.partitions.lock()[partition];
+        log.push(Stored::Record {
+            offset: next_offset(log),
+            key: Bytes::from_static(key),
+            value: Some(Bytes::from_static(value)),
+            producer_id: None,
+        });
     }
 
     pub fn records(&self) -> usize {
@@ -47,23 +53,38 @@ impl MemoryLog {
     }
 }
 
-impl OffsetsLog for MemoryLog {
+fn next_offset(log: &[Stored]) -> Offset {
+    i64::try_from(log.len()).unwrap()
+}
+
+impl RecordLog for MemoryLog {
     fn partitions(&self) -> usize {
         self.partitions.lock().len()
     }
 
-    fn append(
-        &self,
-        partition: usize,
-        _: TimestampMs,
-        records: Vec<KeyValue>,
-    ) -> Result<Offset, String> {
+    fn append(&self, partition: usize, new: NewRecords) -> Result<Offset, String> {
         if self.is_failing.load(Ordering::Relaxed) {
             return Err("the disk is full".into());
         }
         let log = &mut self.partitions.lock()[partition];
-        log.extend(records);
-        Ok(i64::try_from(log.len()).unwrap() - 1)
+        for (key, value) in new.records {
+            log.push(Stored::Record {
+                offset: next_offset(log),
+                key,
+                value,
+                producer_id: new.producer.map(|producer| producer.id),
+            });
+        }
+        Ok(next_offset(log) - 1)
+    }
+
+    fn mark(&self, partition: usize, marker: &TransactionMarker) -> Result<Offset, AppendError> {
+        if self.is_failing.load(Ordering::Relaxed) {
+            return Err(AppendError::Storage("the disk is full".into()));
+        }
+        let log = &mut self.partitions.lock()[partition];
+        log.push(Stored::Marker(*marker));
+        Ok(next_offset(log) - 1)
     }
 
     fn committed(&self, _: usize, _: Offset) -> BoxFuture<'static, Result<(), String>> {
@@ -75,7 +96,7 @@ impl OffsetsLog for MemoryLog {
         .boxed()
     }
 
-    fn replay(&self, partition: usize, apply: &mut dyn FnMut(KeyValue)) -> Vec<String> {
+    fn replay(&self, partition: usize, apply: &mut dyn FnMut(Stored)) -> Vec<String> {
         let records = self.partitions.lock()[partition].clone();
         records.into_iter().for_each(apply);
         vec![format!("a batch of partition {partition} is damaged")]

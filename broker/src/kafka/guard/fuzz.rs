@@ -32,7 +32,9 @@ requests! {
     AlterConfigsRequest DescribeClusterRequest FindCoordinatorRequest JoinGroupRequest SyncGroupRequest
     HeartbeatRequest LeaveGroupRequest OffsetCommitRequest OffsetFetchRequest DescribeGroupsRequest ListGroupsRequest
     DeleteGroupsRequest InitProducerIdRequest SaslHandshakeRequest SaslAuthenticateRequest CreateAclsRequest
-    DescribeAclsRequest DeleteAclsRequest DescribeLogDirsRequest
+    DescribeAclsRequest DeleteAclsRequest DescribeLogDirsRequest AddPartitionsToTxnRequest AddOffsetsToTxnRequest
+    EndTxnRequest WriteTxnMarkersRequest TxnOffsetCommitRequest DescribeProducersRequest DescribeTransactionsRequest
+    ListTransactionsRequest
 }
 
 /// The target: what is decoded equals what the plain decoder reads, and survives being written and read again.

@@ -361,15 +361,17 @@ fn more_than_the_most_elements_are_refused_although_they_are_there() {
 #[test]
 fn the_widest_element_is_as_wide_as_the_bound_says() {
     use kafka_protocol::messages::{
-        alter_configs_request as alter, create_acls_request as acls,
-        create_partitions_request as partitions, create_topics_request as topics,
-        delete_acls_request as delete_acls, delete_records_request as delete_records,
-        delete_topics_request as delete_topics, describe_configs_request as configs,
+        add_partitions_to_txn_request as add_partitions, alter_configs_request as alter,
+        create_acls_request as acls, create_partitions_request as partitions,
+        create_topics_request as topics, delete_acls_request as delete_acls,
+        delete_records_request as delete_records, delete_topics_request as delete_topics,
+        describe_configs_request as configs, describe_producers_request as producers,
         fetch_request as fetch, incremental_alter_configs_request as incremental,
         join_group_request as join, leave_group_request as leave, list_offsets_request as offsets,
         metadata_request as metadata, offset_commit_request as commit,
         offset_fetch_request as offset_fetch, produce_request as produce,
-        sync_group_request as sync,
+        sync_group_request as sync, txn_offset_commit_request as txn_commit,
+        write_txn_markers_request as markers,
     };
     let sizes = [
         size_of::<alter::AlterConfigsResource>(),
@@ -399,6 +401,13 @@ fn the_widest_element_is_as_wide_as_the_bound_says() {
         size_of::<produce::TopicProduceData>(),
         size_of::<produce::PartitionProduceData>(),
         size_of::<sync::SyncGroupRequestAssignment>(),
+        size_of::<add_partitions::AddPartitionsToTxnTransaction>(),
+        size_of::<add_partitions::AddPartitionsToTxnTopic>(),
+        size_of::<markers::WritableTxnMarker>(),
+        size_of::<markers::WritableTxnMarkerTopic>(),
+        size_of::<txn_commit::TxnOffsetCommitRequestTopic>(),
+        size_of::<txn_commit::TxnOffsetCommitRequestPartition>(),
+        size_of::<producers::TopicRequest>(),
     ];
     assert!(sizes.iter().all(|size| *size <= 136), "{sizes:?}");
 }

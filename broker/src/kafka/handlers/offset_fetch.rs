@@ -3,11 +3,12 @@
 //! Needs DESCRIBE on each group and on each topic. A partition without a committed offset is −1 without an error. No topic
 //! list (null, from version 2) means every topic that the session may see. A group's refusal is told by each partition in
 //! version 1, by the response from 2 on, by the group from 8 on, where one request asks for several groups (KIP-709).
-//! Version 3 adds the throttle time, 5 the leader epoch (KIP-320), 6 is flexible, 7 adds `require_stable` (KIP-447), 9 the
-//! member id and epoch (KIP-848). Left out: `require_stable` holds nothing back, for there are no transactional commits
-//! yet; member id and epoch are not looked at, as classic groups do not.
+//! With `require_stable` a partition whose offset may change by a transaction that is open is UNSTABLE_OFFSET_COMMIT, and its
+//! client asks again (KIP-447).
+//! Version 3 adds the throttle time, 5 the leader epoch (KIP-320), 6 is flexible, 7 adds `require_stable`, 9 the member id and
+//! epoch (KIP-848). Left out: member id and epoch are not looked at, as classic groups do not.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ops::RangeInclusive;
 
 use kafka_protocol::ResponseError;
@@ -33,6 +34,7 @@ type Asked = Vec<(TopicName, Vec<i32>)>;
 type Outcome = Result<Vec<OffsetFetchResponseTopics>, ResponseError>;
 
 pub async fn handle(context: &Context, request: OffsetFetchRequest) -> OffsetFetchResponse {
+    let require_stable = request.require_stable;
     if context.version >= SEVERAL_GROUPS_FROM {
         let groups = request.groups.into_iter().map(|group| {
             let asked = group.topics.map(|topics| {
@@ -41,7 +43,7 @@ pub async fn handle(context: &Context, request: OffsetFetchRequest) -> OffsetFet
                     .map(|topic| (topic.name, topic.partition_indexes))
                     .collect()
             });
-            let outcome = fetch(context, &group.group_id, asked.as_ref());
+            let outcome = fetch(context, &group.group_id, asked.as_ref(), require_stable);
             let code = code_of(&outcome);
             OffsetFetchResponseGroup::default()
                 .with_group_id(group.group_id)
@@ -56,19 +58,39 @@ pub async fn handle(context: &Context, request: OffsetFetchRequest) -> OffsetFet
             .map(|topic| (topic.name, topic.partition_indexes))
             .collect()
     });
-    let outcome = fetch(context, &request.group_id, asked.as_ref());
+    let outcome = fetch(context, &request.group_id, asked.as_ref(), require_stable);
     one_group(context.version, asked.unwrap_or_default(), outcome)
 }
 
-fn fetch(context: &Context, group: &str, asked: Option<&Asked>) -> Outcome {
+fn fetch(context: &Context, group: &str, asked: Option<&Asked>, require_stable: bool) -> Outcome {
     let group = resources::group(context, Operation::Describe, group)?;
     match asked {
-        Some(asked) => some_topics(context, &group, asked),
-        None => every_topic(context, &group),
+        Some(asked) => some_topics(context, &group, asked, require_stable),
+        None => every_topic(context, &group, require_stable),
     }
 }
 
-fn some_topics(context: &Context, group: &str, asked: &Asked) -> Outcome {
+/// The partitions that are held back.
+fn unstable(
+    context: &Context,
+    group: &str,
+    partitions: Option<&[(String, i32)]>,
+    require_stable: bool,
+) -> HashSet<(String, i32)> {
+    match require_stable {
+        true => context
+            .services
+            .coordinator
+            .unstable_offsets(group, partitions),
+        false => HashSet::new(),
+    }
+}
+
+fn unstable_partition(index: i32) -> OffsetFetchResponsePartitions {
+    partition(index, None).with_error_code(ResponseError::UnstableOffsetCommit.code())
+}
+
+fn some_topics(context: &Context, group: &str, asked: &Asked, require_stable: bool) -> Outcome {
     let names = asked.iter().map(|(name, _)| name.as_str());
     let names = resources::topics(context, Operation::Describe, names);
     let wanted: Vec<(String, i32)> = asked
@@ -77,6 +99,8 @@ fn some_topics(context: &Context, group: &str, asked: &Asked) -> Outcome {
         .filter_map(|((_, partitions), name)| Some((partitions, name.as_ref().ok()?)))
         .flat_map(|(partitions, name)| partitions.iter().map(|index| (name.clone(), *index)))
         .collect();
+    // Asked first: what ends in between shows its outcome.
+    let unstable = unstable(context, group, Some(&wanted), require_stable);
     let committed: HashMap<(String, i32), CommittedOffset> =
         committed(context, group, Some(&wanted))?
             .into_iter()
@@ -87,7 +111,10 @@ fn some_topics(context: &Context, group: &str, asked: &Asked) -> Outcome {
         .zip(names)
         .map(|((asked_name, indexes), name)| {
             let partitions = indexes.iter().map(|index| match &name {
-                Ok(name) => partition(*index, committed.get(&(name.clone(), *index))),
+                Ok(name) => match (name.clone(), *index) {
+                    place if unstable.contains(&place) => unstable_partition(*index),
+                    place => partition(*index, committed.get(&place)),
+                },
                 Err(code) => partition(*index, None).with_error_code(code.code()),
             });
             OffsetFetchResponseTopics::default()
@@ -97,11 +124,19 @@ fn some_topics(context: &Context, group: &str, asked: &Asked) -> Outcome {
     Ok(topics.collect())
 }
 
-fn every_topic(context: &Context, group: &str) -> Outcome {
+fn every_topic(context: &Context, group: &str, require_stable: bool) -> Outcome {
+    let unstable = unstable(context, group, None, require_stable);
     let mut by_topic: HashMap<String, Vec<OffsetFetchResponsePartitions>> = HashMap::new();
+    for (topic, index) in &unstable {
+        let partitions = by_topic.entry(topic.clone()).or_default();
+        partitions.push(unstable_partition(*index));
+    }
     for (topic, index, offset) in committed(context, group, None)? {
-        if let Some(offset) = offset {
-            let partitions = by_topic.entry(topic).or_default();
+        let place = (topic, index);
+        if let Some(offset) = offset
+            && !unstable.contains(&place)
+        {
+            let partitions = by_topic.entry(place.0).or_default();
             partitions.push(partition(index, Some(&offset)));
         }
     }

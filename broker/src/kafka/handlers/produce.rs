@@ -7,7 +7,11 @@
 //!   a plugin that fails is POLICY_VIOLATION with its name.
 //! - `acks=0` with an error closes the connection, the only sign that the protocol leaves.
 //!
-//! Left out: transactions (a transactional batch is refused).
+//! A transactional batch is appended while its transaction is held open. Up to version 11 its partition must have been added
+//! (AddPartitionsToTxn); from 12 on producing adds it (KIP-890). Needs WRITE on the transactional id besides.
+//! A fenced producer is INVALID_PRODUCER_EPOCH; a partition outside the transaction TRANSACTION_ABORTABLE, INVALID_TXN_STATE before
+//! version 11; and while the last transaction is being ended CONCURRENT_TRANSACTIONS, before version 12 NOT_ENOUGH_REPLICAS, on
+//! which old clients try again.
 
 use std::ops::RangeInclusive;
 use std::sync::Arc;
@@ -21,11 +25,13 @@ use kafka_protocol::messages::{ProduceRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::catalog::{Operation, ResourceType};
+use crate::coordinator::transaction::{ClientVersion, Producer, Target, TransactionError};
 use crate::kafka::ResponseError;
 use crate::kafka::apis::{Answer, FirstError, IntoAnswer, ServeError};
 use crate::kafka::context::Context;
-use crate::kafka::error::append_code;
+use crate::kafka::error::{append_code, transaction_code};
 use crate::kafka::placement::{self, Placed, PlacementError};
+use crate::kafka::resources;
 use crate::kafka::topics::TopicHandle;
 use crate::log::batch::{self, Batch};
 use crate::log::{AppendError, PartitionLog};
@@ -33,6 +39,9 @@ use crate::plugin::RecordReject;
 use crate::types::Offset;
 
 pub const VERSIONS: RangeInclusive<i16> = 3..=12;
+
+const ABORTABLE_FROM: i16 = 11;
+const ADDS_PARTITIONS_FROM: i16 = 12;
 
 /// The answer, or with `acks=0` the lack of one.
 #[derive(Debug)]
@@ -107,20 +116,25 @@ struct Wait {
     offset: Offset,
 }
 
+/// What all partitions of a request have in common.
+struct Request<'a> {
+    context: &'a Context,
+    transactional_id: Option<String>,
+}
+
 pub async fn handle(context: &Context, request: ProduceRequest) -> ProduceAnswer {
     let acks = request.acks;
     let mut waits = Vec::new();
     let mut response = ProduceResponse::default();
-    let refused = match acks {
-        -1..=1 if request.transactional_id.is_none() => None,
-        -1..=1 => Some(Refusal::new(
-            ResponseError::InvalidRequest,
-            "transactions are not supported",
-        )),
-        other => {
-            let message = format!("acks must be -1 (all), 0 or 1, not {other}");
-            Some(Refusal::new(ResponseError::InvalidRequiredAcks, message))
-        }
+    let (common, refused) = match check(context, &request) {
+        Ok(common) => (common, None),
+        Err(refusal) => (
+            Request {
+                context,
+                transactional_id: None,
+            },
+            Some(refusal),
+        ),
     };
     let writable = writable_topics(context, &request.topic_data);
     for (index, (topic, writable)) in request.topic_data.into_iter().zip(writable).enumerate() {
@@ -130,7 +144,7 @@ pub async fn handle(context: &Context, request: ProduceRequest) -> ProduceAnswer
         };
         response
             .responses
-            .push(produce_topic(context, index, topic, handle, &mut waits));
+            .push(produce_topic(&common, index, topic, handle, &mut waits));
     }
     if acks == -1 {
         await_commits(context, waits, &mut response).await;
@@ -139,6 +153,23 @@ pub async fn handle(context: &Context, request: ProduceRequest) -> ProduceAnswer
         response,
         silent: acks == 0,
     }
+}
+
+/// What can be said of the request as a whole.
+fn check<'a>(context: &'a Context, request: &ProduceRequest) -> Result<Request<'a>, Refusal> {
+    if !(-1..=1).contains(&request.acks) {
+        let message = format!("acks must be -1 (all), 0 or 1, not {}", request.acks);
+        return Err(Refusal::new(ResponseError::InvalidRequiredAcks, message));
+    }
+    let id = request.transactional_id.as_ref();
+    let transactional_id = id
+        .map(|id| resources::transactional_id(context, Operation::Write, id))
+        .transpose()
+        .map_err(|code| Refusal::new(code, "writing with this transactional id is refused"))?;
+    Ok(Request {
+        context,
+        transactional_id,
+    })
 }
 
 /// For each topic of the request its handle, if the principal may write to it.
@@ -181,16 +212,17 @@ fn writable_topics(
 }
 
 fn produce_topic(
-    context: &Context,
+    request: &Request<'_>,
     index: usize,
     topic: TopicProduceData,
     handle: Result<Arc<TopicHandle>, Refusal>,
     waits: &mut Vec<Wait>,
 ) -> TopicProduceResponse {
+    let version = request.context.version;
     let mut partitions = Vec::with_capacity(topic.partition_data.len());
     for data in topic.partition_data {
         let placed = match &handle {
-            Ok(handle) => produce_partition(context, handle, &data),
+            Ok(handle) => produce_partition(request, handle, &data),
             Err(refusal) => Err(Refusal::new(refusal.code, refusal.message.as_str())),
         };
         partitions.push(match placed {
@@ -203,16 +235,16 @@ fn produce_topic(
                 };
                 waits.extend(placed.waits.into_iter().map(wait));
                 let appended = placed.appended;
-                accepted(context.version, data.index)
+                accepted(version, data.index)
                     .with_base_offset(appended.base_offset)
                     .with_log_append_time_ms(appended.log_append_time.unwrap_or(-1))
-                    .with_log_start_offset(if context.version >= 5 {
+                    .with_log_start_offset(if version >= 5 {
                         appended.log_start_offset
                     } else {
                         -1
                     })
             }
-            Err(refusal) => refuse(context.version, &topic.name, data.index, refusal),
+            Err(refusal) => refuse(version, &topic.name, data.index, refusal),
         });
     }
     TopicProduceResponse::default()
@@ -253,7 +285,7 @@ fn refuse(
 }
 
 fn produce_partition(
-    context: &Context,
+    request: &Request<'_>,
     handle: &TopicHandle,
     data: &PartitionProduceData,
 ) -> Result<Placed, Refusal> {
@@ -270,34 +302,85 @@ fn produce_partition(
         batch.bytes.len() as u64,
         u64::try_from(batch.header.record_count).unwrap_or(0),
     );
-    let placed = if handle.plugins().next().is_none() {
-        let appended = log.append(batch)?;
-        Placed {
-            appended,
-            waits: vec![(log.clone(), appended.last_offset)],
+    let services = &request.context.services;
+    let producer = Producer {
+        id: batch.header.producer_id,
+        epoch: batch.header.producer_epoch,
+    };
+    let is_transactional = batch.header.is_transactional();
+    let append = || -> Result<Placed, Refusal> {
+        if handle.plugins().next().is_none() {
+            let appended = log.append(batch)?;
+            return Ok(Placed {
+                appended,
+                waits: vec![(log.clone(), appended.last_offset)],
+            });
         }
-    } else {
-        let bound = usize::try_from(context.services.config.plugins.max_decompressed_bytes)
-            .unwrap_or(usize::MAX);
-        placement::place(&context.services.plugins, handle, data.index, batch, bound)?
+        let bound = usize::try_from(services.config.plugins.max_decompressed_bytes);
+        let bound = bound.unwrap_or(usize::MAX);
+        let placed = placement::place(&services.plugins, handle, data.index, batch, bound)?;
+        Ok(placed)
+    };
+    let placed = match is_transactional {
+        true => in_transaction(request, producer, (handle, data.index), append)?,
+        false => append()?,
     };
     if !placed.appended.duplicate {
-        context
-            .services
+        services
             .metrics
             .produced(handle.topic.name.as_str(), bytes, records);
     }
     Ok(placed)
 }
 
+/// Appends while the transaction cannot end.
+fn in_transaction(
+    request: &Request<'_>,
+    producer: Producer,
+    (handle, partition): (&TopicHandle, i32),
+    append: impl FnOnce() -> Result<Placed, Refusal>,
+) -> Result<Placed, Refusal> {
+    let id = request.transactional_id.as_deref().ok_or_else(|| {
+        Refusal::new(
+            ResponseError::TransactionalIdAuthorizationFailed,
+            "a transactional batch needs a request with a transactional id",
+        )
+    })?;
+    let version = request.context.version;
+    let target = Target {
+        transactional_id: id,
+        producer,
+        topic: handle.topic.name.as_str(),
+        partition,
+        version: match version < ADDS_PARTITIONS_FROM {
+            true => ClientVersion::KeepsEpoch,
+            false => ClientVersion::BumpsEpoch,
+        },
+    };
+    let written = request.context.services.transactions.write(&target, append);
+    written
+        .map_err(|error| Refusal::new(transaction_refusal(version, &error), error.to_string()))?
+}
+
+/// Old versions are told with codes on which their clients do the right thing.
+fn transaction_refusal(version: i16, error: &TransactionError) -> ResponseError {
+    match transaction_code(error) {
+        ResponseError::ProducerFenced => ResponseError::InvalidProducerEpoch,
+        ResponseError::TransactionAbortable if version < ABORTABLE_FROM => {
+            ResponseError::InvalidTxnState
+        }
+        ResponseError::ConcurrentTransactions if version < ADDS_PARTITIONS_FROM => {
+            ResponseError::NotEnoughReplicas
+        }
+        ResponseError::CoordinatorNotAvailable => ResponseError::NotEnoughReplicas,
+        code => code,
+    }
+}
+
 fn only_batch(records: Option<Bytes>, handle: &TopicHandle) -> Result<Batch, Refusal> {
     let bound = usize::try_from(handle.config.max_message_bytes).unwrap_or(usize::MAX);
     let mut batches = batch::parse(records.unwrap_or_default(), bound)?;
     match (batches.pop(), batches.is_empty()) {
-        (Some(batch), true) if batch.header.is_transactional() => Err(Refusal::new(
-            ResponseError::InvalidTxnState,
-            "a transactional batch needs a transactional id",
-        )),
         (Some(batch), true) => Ok(batch),
         (None, _) => Err(Refusal::new(
             ResponseError::InvalidRecord,
@@ -319,5 +402,32 @@ async fn await_commits(context: &Context, waits: Vec<Wait>, response: &mut Produ
         let index = topic.partition_responses[wait.partition].index;
         topic.partition_responses[wait.partition] =
             refuse(context.version, &topic.name, index, error.into());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::coordinator::transaction::Refusal as Refused;
+
+    #[test]
+    fn old_versions_are_told_with_the_codes_that_they_know() {
+        let code = |version, refused: Refused| transaction_refusal(version, &refused.into()).code();
+        let table = [
+            (3, Refused::Fenced, 47),
+            (12, Refused::Fenced, 47),
+            (10, Refused::NotInTransaction, 48),
+            (11, Refused::NotInTransaction, 120),
+            (11, Refused::Concurrent, 19),
+            (12, Refused::Concurrent, 51),
+            (12, Refused::ProducerIdMapping, 49),
+        ];
+        for (version, refused, expected) in table {
+            assert_eq!(
+                code(version, refused.clone()),
+                expected,
+                "{version} {refused}"
+            );
+        }
     }
 }
