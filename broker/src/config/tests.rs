@@ -375,10 +375,7 @@ fn topic_defaults_are_read_with_units_quoted_or_dotted() {
     assert_eq!(config.topic_defaults.segment_bytes, 2 << 20);
     assert!(config.topic_defaults.cleanup_compact && config.topic_defaults.cleanup_delete);
     assert_eq!(config.topic_defaults.kept["preallocate"], "true");
-    assert_eq!(
-        config.topic_defaults.kept["min.cleanable.dirty.ratio"],
-        "0.3"
-    );
+    assert!((config.topic_defaults.min_cleanable_dirty_ratio - 0.3).abs() < 1e-9);
 }
 
 /// A folder with a certificate, a key and a token, of which only existence and form are checked here.

@@ -50,6 +50,10 @@ pub struct TopicConfig {
     pub cleanup_compact: bool,
     /// For how long a compacted log keeps tombstones and markers (`delete.retention.ms`).
     pub delete_retention_ms: i64,
+    /// `i64::MAX`: no bound.
+    pub timestamp_before_max_ms: i64,
+    /// `i64::MAX`: no bound.
+    pub timestamp_after_max_ms: i64,
     /// From 0 to 1.
     pub min_cleanable_dirty_ratio: f64,
     pub min_compaction_lag_ms: i64,
@@ -195,6 +199,8 @@ impl Default for TopicConfig {
             cleanup_delete: true,
             cleanup_compact: false,
             delete_retention_ms: 24 * 3_600_000,
+            timestamp_before_max_ms: i64::MAX,
+            timestamp_after_max_ms: i64::MAX,
             min_cleanable_dirty_ratio: 0.5,
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,

@@ -15,7 +15,7 @@ use arc_swap::ArcSwap;
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
-use super::batch::Batch;
+use super::batch::{Batch, BatchHeader};
 use super::checkpoint::{Checkpoint, Cleaning};
 use super::compact::MAX_DECOMPRESSED;
 use super::file::Access;
@@ -31,7 +31,7 @@ use super::{
     AppendError, Appended, LogStats, Offsets, OpenTransaction, ProducerState, Sequence,
     TransactionMarker, control, records,
 };
-use crate::config::{Durability, TopicConfig};
+use crate::config::{Durability, TimestampType, TopicConfig};
 use crate::env::defects::{self, Defect};
 use crate::types::{Offset, PartitionId, TimestampMs};
 
@@ -143,6 +143,7 @@ impl PartitionLog {
             check_keys(&batch)?;
         }
         let now = self.shared.clock.now_ms();
+        check_time(&batch.header, &config, now)?;
         let writer = self.writer.lock();
         self.accepts(&writer)?;
         let log_start = self.log_start.load(Ordering::Acquire);
@@ -519,6 +520,26 @@ impl PartitionLog {
         }
         segments
     }
+}
+
+/// How far a batch's own times may lie from the broker's. Batches without times (−1) have none to judge.
+fn check_time(
+    header: &BatchHeader,
+    config: &TopicConfig,
+    now: TimestampMs,
+) -> Result<(), AppendError> {
+    if config.timestamp_type != TimestampType::CreateTime || header.max_timestamp < 0 {
+        return Ok(());
+    }
+    let oldest = now.saturating_sub(config.timestamp_before_max_ms);
+    let newest = now.saturating_add(config.timestamp_after_max_ms);
+    if header.base_timestamp >= oldest && header.max_timestamp <= newest {
+        return Ok(());
+    }
+    Err(AppendError::InvalidTimestamp(format!(
+        "{} to {} is not between {oldest} and {newest} (message.timestamp.before.max.ms, message.timestamp.after.max.ms)",
+        header.base_timestamp, header.max_timestamp
+    )))
 }
 
 /// What compaction needs: a key in every record.

@@ -37,7 +37,7 @@ impl fmt::Debug for Observer {
     }
 }
 
-/// Who does the work behind: the flush lanes' and the keeper's.
+/// Who does the work behind: the flush lanes', the keeper's and the cleaner's.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Background {
     /// Threads of the set's own.
@@ -125,7 +125,7 @@ pub struct LogSet {
 }
 
 impl LogSet {
-    /// Opens the folder, prepares recycling and starts the flush lanes. Partitions are opened one by one after it. The
+    /// Opens the folder, prepares recycling and starts the threads behind. Partitions are opened one by one after it. The
     /// folder is the log's own (`<data>/log`); another process that has it open is an error.
     pub fn open(directory: &Path, config: LogConfig, clock: Clock) -> Result<Arc<Self>, String> {
         Self::open_on(

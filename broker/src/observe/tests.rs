@@ -3,7 +3,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use super::table::{MetricKind, TABLE, reference};
+use super::table::{Metric, MetricKind, TABLE, reference};
 use super::*;
 
 /// The samples of an exposition by name and labels. Fails on anything that Prometheus would refuse or drop.
@@ -127,6 +127,16 @@ fn touched() -> Metrics {
         sink.group_state("Stable");
         sink.transaction_state("Ongoing");
         sink.plugin("mask", 3, true);
+        for (metric, value) in [
+            (Metric::CleanerReadBytes, 10.0),
+            (Metric::CleanerWrittenBytes, 4.0),
+            (Metric::CleanerRounds, 2.0),
+            (Metric::CleanerLastRound, 1_700_000_000.5),
+            (Metric::CleanerDirtyRatio, 0.25),
+            (Metric::CleanerImpossible, 0.0),
+        ] {
+            sink.cleaner(metric, value);
+        }
         sink.connection_limit("plain", 500);
     }));
     metrics
@@ -211,6 +221,9 @@ const TOUCHED: &[(&str, f64)] = &[
 ("tidegate_plugin_revision{plugin=\"mask\"}", 3.0),
 ("tidegate_partitions", 8.0),
 ("tidegate_partitions_stopped", 1.0),
+("tidegate_cleaner_read_bytes_total", 10.0),
+("tidegate_cleaner_last_round_timestamp_seconds", 1_700_000_000.5),
+("tidegate_cleaner_max_dirty_ratio", 0.25),
 (
     "tidegate_log_partitions{durability=\"fsync\",state=\"accepting\"}",
     7.0,

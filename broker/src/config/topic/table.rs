@@ -437,17 +437,17 @@ const TABLE: &[TopicSetting] = &[
         long(1, Unit::Milliseconds),
         "The greatest age at which a record may stay uncompacted: from then on its log is compacted however little of it is new. It bounds segment.ms on a compacted topic."
     ),
-    kept!(
+    number!(
         "message.timestamp.before.max.ms",
-        "9223372036854775807",
+        timestamp_before_max_ms,
         long(0, Unit::Milliseconds),
-        "How far a record's time may lie in the past. Remembered, not enforced."
+        "How far a batch's first timestamp may lie in the past when it is appended; older ones are refused. For CreateTime alone."
     ),
-    kept!(
+    number!(
         "message.timestamp.after.max.ms",
-        "9223372036854775807",
+        timestamp_after_max_ms,
         long(0, Unit::Milliseconds),
-        "How far a record's time may lie in the future. Remembered, not enforced."
+        "How far a batch's largest timestamp may lie in the future when it is appended; later ones are refused. For CreateTime alone."
     ),
     kept!(
         "message.timestamp.difference.max.ms",

@@ -28,7 +28,7 @@ macro_rules! requests {
 
 requests! {
     ApiVersionsRequest MetadataRequest ProduceRequest FetchRequest ListOffsetsRequest CreateTopicsRequest
-    DeleteTopicsRequest CreatePartitionsRequest DescribeConfigsRequest IncrementalAlterConfigsRequest
+    DeleteTopicsRequest DeleteRecordsRequest CreatePartitionsRequest DescribeConfigsRequest IncrementalAlterConfigsRequest
     AlterConfigsRequest DescribeClusterRequest FindCoordinatorRequest JoinGroupRequest SyncGroupRequest
     HeartbeatRequest LeaveGroupRequest OffsetCommitRequest OffsetFetchRequest DescribeGroupsRequest ListGroupsRequest
     DeleteGroupsRequest InitProducerIdRequest SaslHandshakeRequest SaslAuthenticateRequest CreateAclsRequest

@@ -214,3 +214,28 @@ fn a_second_process_is_kept_out() {
     drop(logs);
     fixture.open();
 }
+
+#[test]
+fn times_too_far_from_the_brokers_are_refused() {
+    let mut fixture = Fixture::new();
+    fixture.topic.timestamp_before_max_ms = 1_000;
+    fixture.topic.timestamp_after_max_ms = 10;
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    for (time, is_taken) in [
+        (NOW, true),
+        (NOW - 1_000, true),
+        (NOW - 1_001, false),
+        (NOW + 10, true),
+        (NOW + 11, false),
+        (-1, true),
+    ] {
+        let outcome = log.append(batch_at(time, &[b"x"]));
+        let is_refused = matches!(outcome, Err(AppendError::InvalidTimestamp(_)));
+        assert_eq!(
+            (outcome.is_ok(), is_refused),
+            (is_taken, !is_taken),
+            "{time}"
+        );
+    }
+}

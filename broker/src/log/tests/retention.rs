@@ -1,4 +1,6 @@
 use super::*;
+use crate::log::file::Operation;
+use crate::log::{DeleteRecordsError, OffsetQuery};
 
 /// Ten batches of 1,000 bytes and a bit, three to a segment, one second of record time apart.
 fn filled(fixture: &mut Fixture) -> (Arc<LogSet>, Arc<PartitionLog>) {
@@ -186,4 +188,66 @@ fn leftover_topics_are_listed_and_removed() {
     logs.delete_topic(topic_id(2)).expect("deleted unopened");
     assert_eq!(logs.topics_on_disk().expect("lists"), [topic_id(1)]);
     logs.delete_topic(topic_id(2)).expect("again is no error");
+}
+
+#[test]
+fn deleted_records_stay_deleted_and_whole_segments_go() {
+    let mut fixture = Fixture::new();
+    let (logs, log) = filled(&mut fixture);
+    assert_eq!(log.delete_records(Some(2)), Ok(2));
+    assert_eq!(log.stats().segments, 4);
+    assert_eq!(log.delete_records(Some(7)), Ok(7));
+    assert_eq!(log.stats().segments, 2, "the first two lie wholly below");
+    assert!(!segment_file(fixture.directory.path(), 1, 0).exists());
+    assert_eq!(log.delete_records(Some(1)), Ok(7), "never back");
+    assert_eq!(read_all(&log)[0].0, 7);
+    let first = log.find_offset(OffsetQuery::AtTime(NOW), Isolation::ReadUncommitted);
+    assert_eq!(first, Ok(Some((7, NOW + 7_000))));
+    drop((log, logs));
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    assert_eq!(log.offsets().log_start, 7);
+    assert_eq!(log.delete_records(None), Ok(10));
+    assert_eq!(read_all(&log), []);
+    assert_eq!(append(&log, &[b"next"]).base_offset, 10);
+    commit(&log);
+    let (offset, end) = (12, 11);
+    let above = Err(DeleteRecordsError::OutOfRange { offset, end });
+    assert_eq!(log.delete_records(Some(12)), above);
+    assert!(log.delete_records(Some(-1)).is_err());
+}
+
+#[test]
+fn a_start_that_did_not_become_durable_is_not_answered() {
+    let mut fixture = Fixture::new();
+    let (logs, log) = filled(&mut fixture);
+    log.checkpoint().expect("a checkpoint");
+    let faults = &fixture.disk.faults;
+    faults.fail(Operation::Rename, 0, rustix::io::Errno::NOSPC);
+    let outcome = log.delete_records(Some(7));
+    assert!(
+        matches!(outcome, Err(DeleteRecordsError::Storage(_))),
+        "{outcome:?}"
+    );
+    assert!(segment_file(fixture.directory.path(), 1, 0).exists());
+    faults.heal();
+    assert_eq!(log.delete_records(Some(7)), Ok(7));
+    assert!(!segment_file(fixture.directory.path(), 1, 0).exists());
+    drop((log, logs));
+    let logs = fixture.open();
+    assert_eq!(fixture.partition(&logs, 1).offsets().log_start, 7);
+}
+
+#[test]
+fn only_topics_that_delete_take_records_away() {
+    let mut fixture = Fixture::new();
+    let (_logs, log) = filled(&mut fixture);
+    set(&log, &fixture, |topic| {
+        topic.cleanup_delete = false;
+        topic.cleanup_compact = true;
+    });
+    assert_eq!(
+        log.delete_records(None),
+        Err(DeleteRecordsError::NotAllowed)
+    );
 }
