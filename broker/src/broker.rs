@@ -319,6 +319,7 @@ fn admin_state(
     };
     AdminState {
         catalog: services.catalog.clone(),
+        logs: services.logs.clone(),
         plugins: services.plugins.clone(),
         metrics: services.metrics.clone(),
         health: health.clone(),

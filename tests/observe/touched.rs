@@ -9,6 +9,7 @@ use tidegate::admin::{AdminServer, AdminState, start};
 use tidegate::catalog::Catalog;
 use tidegate::config::{AdminConfig, Config};
 use tidegate::env::Clock;
+use tidegate::log::LogSet;
 use tidegate::observe::{Health, Metrics};
 use tidegate::plugin::PluginHost;
 
@@ -30,8 +31,11 @@ pub async fn admin_port() -> Port {
         Clock::system(),
     )
     .expect("a plugin host");
+    let logs = LogSet::open(&folder.path().join("log"), config.log, Clock::system())
+        .expect("a log folder");
     let state = AdminState {
         catalog,
+        logs,
         plugins,
         metrics,
         health: Arc::new(Health::new()),

@@ -235,7 +235,7 @@ pub fn commit(
     Ok(())
 }
 
-fn committed(client: &mut RawClient, group: &str, topic: &str, partition: i32) -> Result<i64> {
+pub fn committed(client: &mut RawClient, group: &str, topic: &str, partition: i32) -> Result<i64> {
     let wanted = OffsetFetchRequestTopic::default()
         .with_name(TopicName(text(topic)))
         .with_partition_indexes(vec![partition]);

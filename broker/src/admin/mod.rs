@@ -7,6 +7,8 @@
 //! | `/readyz` | GET | 200 when clients should be sent here, else 503; the reasons as JSON |
 //! | `/v1/broker` | GET | version, ids, addresses |
 //! | `/v1/topics` | GET | topics with id and partitions |
+//! | `/v1/log` | GET | partitions that stopped accepting, and what is damaged |
+//! | `/v1/log/{topic}/{partition}/recover` | POST | verifies a partition that stopped from the disk, and lets it accept again; with `?accept-damage=true` damage is given up |
 //! | `/v1/plugins` | GET | deployed plugins with their revisions |
 //! | `/v1/plugins/{name}` | PUT | deploys the component in the body; `?config=` is a JSON object of texts |
 //! | `/v1/plugins/{name}` | DELETE | removes it, unless a topic or a setting uses it |
@@ -43,6 +45,7 @@ use self::error::ApiError;
 use self::listener::BoundedListener;
 use crate::catalog::Catalog;
 use crate::config::{AdminConfig, Transport, read_token};
+use crate::log::LogSet;
 use crate::observe::{Health, Metrics};
 use crate::plugin::PluginHost;
 
@@ -62,6 +65,7 @@ pub type InUseBy = Arc<dyn Fn(&str) -> Vec<String> + Send + Sync>;
 #[derive(Clone)]
 pub struct AdminState {
     pub catalog: Arc<Catalog>,
+    pub logs: Arc<LogSet>,
     pub plugins: Arc<PluginHost>,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
@@ -155,7 +159,7 @@ fn router(shared: Arc<Shared>) -> Router {
         .merge(guarded)
         .fallback(|| async {
             ApiError::new(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path")
-                .fix("the paths are /metrics, /healthz, /readyz, /v1/broker, /v1/topics, /v1/plugins and /v1/users")
+                .fix("the paths are /metrics, /healthz, /readyz, /v1/broker, /v1/topics, /v1/log, /v1/plugins and /v1/users")
         })
         .method_not_allowed_fallback(|| async {
             ApiError::new(

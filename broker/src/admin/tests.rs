@@ -1,3 +1,4 @@
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use reqwest::{Client, Method, StatusCode as Status};
@@ -5,9 +6,11 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use super::*;
-use crate::config::PluginConfig;
+use crate::catalog::Topic;
+use crate::config::{LogConfig, PluginConfig};
 use crate::env::Clock;
 use crate::observe::health::stopped_partitions;
+use crate::types::{PartitionId, TopicId};
 
 /// An admin port on a catalog and a plugin host of its own.
 struct Port {
@@ -29,8 +32,15 @@ async fn port(token: Option<&str>) -> Port {
         Clock::system(),
     )
     .expect("a plugin host");
+    let logs = LogSet::open(
+        &folder.path().join("log"),
+        LogConfig::default(),
+        Clock::system(),
+    )
+    .expect("a log folder");
     let state = AdminState {
         catalog,
+        logs,
         plugins,
         metrics,
         health: Arc::new(Health::new()),
@@ -143,9 +153,11 @@ async fn readiness_gives_its_reasons() {
         port.get("/readyz").await,
         (Status::OK, json!({ "ready": true, "reasons": [] }))
     );
-    port.state
-        .health
-        .set_check(Box::new(|| stopped_partitions(1, 8).into_iter().collect()));
+    port.state.health.set_check(Box::new(|| {
+        stopped_partitions(&["orders [0]".to_owned()], 8)
+            .into_iter()
+            .collect()
+    }));
     let (status, body) = port.get("/readyz").await;
     assert_eq!(
         (status, &body["reasons"][0]["reason"]),
@@ -379,4 +391,33 @@ async fn a_port_in_use_and_a_bad_token_are_named() {
         .await
         .expect_err("no token");
     assert!(error.contains("admin.token-file: cannot read"), "{error}");
+}
+
+#[tokio::test]
+async fn a_stopped_log_is_shown_and_recovered_by_name() {
+    let port = port(None).await;
+    let topic = Topic {
+        id: TopicId(uuid::Uuid::from_bytes([7; 16])),
+        name: "orders".into(),
+        partitions: 2,
+        internal: false,
+        configs: BTreeMap::new(),
+        created_ms: 0,
+    };
+    let topic = port.state.catalog.create_topic(topic).expect("created");
+    let id = PartitionId {
+        topic: topic.id,
+        index: 1,
+    };
+    let opened = port.state.logs.open_partition(id, Arc::default());
+    opened.expect("opened");
+    let empty = json!({ "stopped": [], "damaged": [] });
+    assert_eq!(port.get("/v1/log").await, (Status::OK, empty));
+    let recover = |path: &str| answer(port.request(Method::POST, path));
+    let (status, body) = recover("/v1/log/orders/1/recover").await;
+    assert_eq!((status, &body["recovered"]), (Status::OK, &json!(false)));
+    let answer = recover("/v1/log/orders/2/recover").await;
+    refused(answer, Status::NOT_FOUND, "not-found", "orders");
+    let answer = recover("/v1/log/missing/0/recover").await;
+    refused(answer, Status::NOT_FOUND, "not-found", "missing");
 }

@@ -25,19 +25,35 @@ pub fn collector(services: &Arc<Services>) -> Box<dyn Fn(&mut GaugeSink<'_>) + S
 pub fn readiness(services: &Arc<Services>) -> Box<dyn Fn() -> Vec<Reason> + Send + Sync> {
     let services: Weak<Services> = Arc::downgrade(services);
     Box::new(move || {
-        let counts = services
-            .upgrade()
-            .map(|services| partition_counts(&services));
-        let stopped = counts.and_then(|(total, stopped)| stopped_partitions(stopped, total));
+        let stopped = services.upgrade().and_then(|services| {
+            let (lines, total) = stopped(&services);
+            stopped_partitions(&lines, total)
+        });
         stopped.into_iter().collect()
     })
 }
 
-/// How many partitions there are, and how many do not accept.
-fn partition_counts(services: &Services) -> (usize, usize) {
+/// Which partitions have stopped accepting and why, and how many there are in all.
+fn stopped(services: &Services) -> (Vec<String>, usize) {
     let logs = services.logs.partitions();
-    let stopped = logs.iter().filter(|log| state(log) != "accepting").count();
-    (logs.len(), stopped)
+    let mut lines = Vec::new();
+    for log in &logs {
+        let stats = log.stats();
+        let Some(reason) = stats.stopped else {
+            continue;
+        };
+        let id = log.id();
+        let handle = services.topics.get_by_id(id.topic);
+        let topic = handle.map_or_else(
+            || id.topic.to_string(),
+            |handle| handle.topic.name.to_string(),
+        );
+        let damaged = stats.damaged.first().map_or_else(String::new, |range| {
+            format!(" (damaged: offsets {} to {})", range.first, range.until - 1)
+        });
+        lines.push(format!("{topic} [{}]: {reason}{damaged}", id.index));
+    }
+    (lines, logs.len())
 }
 
 fn state(log: &PartitionLog) -> &'static str {
@@ -67,8 +83,14 @@ fn log_partitions(services: &Services, sink: &mut GaugeSink<'_>) {
 }
 
 fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
-    let (partitions, stopped) = partition_counts(services);
-    sink.partitions(partitions, stopped);
+    let logs = services.logs.partitions();
+    let stats: Vec<_> = logs.iter().map(|log| log.stats()).collect();
+    let stopped = stats.iter().filter(|stats| stats.stopped.is_some());
+    sink.partitions(logs.len(), stopped.count());
+    sink.damage(
+        stats.iter().map(|stats| stats.damaged.len()).sum(),
+        stats.iter().map(|stats| stats.damage_skips).sum(),
+    );
     log_partitions(services, sink);
     cleaner(services, sink);
     for handle in services.topics.all() {

@@ -10,6 +10,7 @@ use std::fmt::Display;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use parking_lot::Mutex;
 use redb::{
     Database, DatabaseError, ReadableDatabase, ReadableTable, StorageError, TableDefinition,
 };
@@ -126,8 +127,20 @@ impl Change {
 
 #[derive(Debug)]
 pub(super) struct Store {
-    database: Database,
     file: PathBuf,
+    state: Mutex<State>,
+    /// Opens the file anew; `None` on a disk of the caller's, which is never full.
+    reopen: Option<Open>,
+}
+
+type Open = fn(&Path) -> Result<Database, DatabaseError>;
+
+#[derive(Debug)]
+struct State {
+    /// redb refuses everything after an error of the disk; `None` until it could be opened anew.
+    database: Option<Database>,
+    /// What a change that failed may have left in the file, as it was before.
+    undo: Vec<Change>,
 }
 
 impl Store {
@@ -140,7 +153,12 @@ impl Store {
             .create(&file)
             .map_err(|error| open_error(directory, &error))?;
         let sync = || std::fs::File::open(directory)?.sync_all();
-        Self::checked(database, directory, sync)
+        Self::checked(
+            database,
+            directory,
+            sync,
+            Some(|file| builder().create(file)),
+        )
     }
 
     /// As `open`, on another disk than this machine's.
@@ -156,7 +174,7 @@ impl Store {
         let database = builder()
             .create_with_backend(backend)
             .map_err(|error| open_error(directory, &error))?;
-        Self::checked(database, directory, || disk.sync_folder(directory))
+        Self::checked(database, directory, || disk.sync_folder(directory), None)
     }
 
     /// Verifies what was opened, and makes what a new store consists of.
@@ -164,6 +182,7 @@ impl Store {
         mut database: Database,
         directory: &Path,
         sync_directory: impl FnOnce() -> std::io::Result<()>,
+        reopen: Option<Open>,
     ) -> Result<Self, CatalogError> {
         let file = directory.join(FILE_NAME);
         let intact = database
@@ -178,9 +197,17 @@ impl Store {
         // The name of a new file is durable only when its directory is.
         sync_directory()
             .map_err(|error| CatalogError::Store(format!("{}: {error}", file.display())))?;
-        let store = Self { database, file };
-        store.create_tables().map_err(|error| store.fail(&error))?;
-        Ok(store)
+        create_tables(&database)
+            .map_err(|error| CatalogError::Store(format!("{}: {error}", file.display())))?;
+        let state = Mutex::new(State {
+            database: Some(database),
+            undo: Vec::new(),
+        });
+        Ok(Self {
+            file,
+            state,
+            reopen,
+        })
     }
 
     /// Every key and value of a table, in the order of keys.
@@ -204,44 +231,51 @@ impl Store {
             .collect()
     }
 
-    /// Applies all changes or none; they are on the disk when this returns.
+    /// Applies all changes or none; they are on the disk when this returns. After the disk was full the file is opened
+    /// anew.
     pub fn commit(&self, changes: &[Change]) -> Result<(), CatalogError> {
         if changes.is_empty() {
             return Ok(());
         }
-        self.write(changes).map_err(|error| self.fail(&error))
+        let mut state = self.state.lock();
+        self.reopen(&mut state)?;
+        let State { database, undo } = &mut *state;
+        let Some(database) = database else {
+            return Err(CatalogError::Store(format!(
+                "{} is not open",
+                self.file.display()
+            )));
+        };
+        let mut before = std::mem::take(undo);
+        let failed = match write(database, changes, &mut before) {
+            Ok(()) => return Ok(()),
+            Err(failed) => failed,
+        };
+        if self.reopen.is_some() && is_full(&failed) {
+            *undo = before;
+            state.database = None;
+        }
+        Err(self.fail(&failed))
     }
 
-    // redb's error is 160 bytes; boxed, it does not weigh on the paths that succeed.
-    fn write(&self, changes: &[Change]) -> Result<(), Box<redb::Error>> {
-        let transaction = self.database.begin_write().map_err(boxed)?;
-        for change in changes {
-            let mut table = transaction
-                .open_table(change.table.definition())
-                .map_err(boxed)?;
-            let key = change.key.as_str();
-            match &change.value {
-                Some(value) => table.insert(key, value.as_slice()).map_err(boxed)?,
-                None => table.remove(key).map_err(boxed)?,
-            };
+    fn reopen(&self, state: &mut State) -> Result<(), CatalogError> {
+        if state.database.is_none()
+            && let Some(open) = self.reopen
+        {
+            let opened = open(&self.file).map_err(|error| {
+                CatalogError::Store(format!("{}: {error}", self.file.display()))
+            })?;
+            state.database = Some(opened);
         }
-        transaction.commit().map_err(boxed)
-    }
-
-    fn create_tables(&self) -> Result<(), Box<redb::Error>> {
-        let transaction = self.database.begin_write().map_err(boxed)?;
-        let existing = transaction.list_tables().map_err(boxed)?.count();
-        if existing == Table::ALL.len() {
-            return transaction.abort().map_err(boxed);
-        }
-        for table in Table::ALL {
-            transaction.open_table(table.definition()).map_err(boxed)?;
-        }
-        transaction.commit().map_err(boxed)
+        Ok(())
     }
 
     fn read_table(&self, table: Table) -> Result<Vec<(String, Vec<u8>)>, Box<redb::Error>> {
-        let transaction = self.database.begin_read().map_err(boxed)?;
+        let state = self.state.lock();
+        let Some(database) = &state.database else {
+            return Err(boxed(redb::Error::PreviousIo));
+        };
+        let transaction = database.begin_read().map_err(boxed)?;
         let table = transaction.open_table(table.definition()).map_err(boxed)?;
         let mut rows = Vec::new();
         for row in table.iter().map_err(boxed)? {
@@ -254,6 +288,65 @@ impl Store {
     fn fail(&self, error: &redb::Error) -> CatalogError {
         CatalogError::Store(format!("{}: {error}", self.file.display()))
     }
+}
+
+/// Undoes what an earlier change may have left, then applies these. `before` is what to undo, and afterwards what these
+/// replaced besides. redb's error is 160 bytes; boxed, it does not weigh on the paths that succeed.
+fn write(
+    database: &Database,
+    changes: &[Change],
+    before: &mut Vec<Change>,
+) -> Result<(), Box<redb::Error>> {
+    let transaction = database.begin_write().map_err(boxed)?;
+    for change in before.iter() {
+        apply(&transaction, change)?;
+    }
+    for change in changes {
+        let value = apply(&transaction, change)?;
+        before.push(Change {
+            table: change.table,
+            key: change.key.clone(),
+            value,
+        });
+    }
+    // What is undone last was replaced first.
+    before.reverse();
+    transaction.commit().map_err(boxed)
+}
+
+/// Makes one change and answers the value before it.
+fn apply(
+    transaction: &redb::WriteTransaction,
+    change: &Change,
+) -> Result<Option<Vec<u8>>, Box<redb::Error>> {
+    let mut table = transaction
+        .open_table(change.table.definition())
+        .map_err(boxed)?;
+    let key = change.key.as_str();
+    let before = match &change.value {
+        Some(value) => table.insert(key, value.as_slice()),
+        None => table.remove(key),
+    };
+    let before = before.map_err(boxed)?;
+    Ok(before.map(|value| value.value().to_vec()))
+}
+
+fn create_tables(database: &Database) -> Result<(), Box<redb::Error>> {
+    let transaction = database.begin_write().map_err(boxed)?;
+    let existing = transaction.list_tables().map_err(boxed)?.count();
+    if existing == Table::ALL.len() {
+        return transaction.abort().map_err(boxed);
+    }
+    for table in Table::ALL {
+        transaction.open_table(table.definition()).map_err(boxed)?;
+    }
+    transaction.commit().map_err(boxed)
+}
+
+/// True for the error that ends when space returns.
+fn is_full(error: &redb::Error) -> bool {
+    matches!(error, redb::Error::Io(cause)
+        if matches!(cause.kind(), ErrorKind::StorageFull | ErrorKind::QuotaExceeded))
 }
 
 fn builder() -> redb::Builder {

@@ -1,17 +1,27 @@
-//! `tidegate log`: look at log files while no broker uses them. Reads only.
+//! `tidegate log`: look at log files and mend them while no broker uses them, and let a running broker verify a log that
+//! stopped.
 
 use std::path::{Path, PathBuf};
 
 use clap::{Args, Subcommand};
 
+use reqwest::Method;
+use serde_json::Value;
+
 use super::CliError;
+use super::admin_client::{AdminOptions, Call};
 use crate::catalog::Catalog;
-use crate::log::inspect::{self, BatchInfo, Finding};
+use crate::log::inspect::{self, BatchInfo, Finding, FindingKind};
+use crate::log::repair;
+use crate::types::PartitionId;
 
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  tidegate log inspect --data ./data\n  \
                   tidegate log inspect --data ./data --topic orders --partition 0 --batches\n  \
-                  tidegate log verify --data ./data\n\nStop the broker first: both read its files.")]
+                  tidegate log verify --data ./data\n  \
+                  tidegate log repair --data ./data --topic orders --partition 0 --dry-run\n  \
+                  tidegate log recover orders 0\n\n\
+                  inspect, verify and repair use the broker's files: stop it first. recover asks a running broker.")]
 pub struct LogCommand {
     #[command(subcommand)]
     action: LogAction,
@@ -34,15 +44,38 @@ enum LogAction {
         #[arg(long, requires = "topic")]
         batches: bool,
     },
-    /// Check every batch of every partition; exits with 1 and says what to do when something is damaged
+    /// Check every byte of every partition; exits with 1 and says what to do when more is damaged than what is made anew by itself
     Verify {
         /// The broker's data folder
         #[arg(long, value_name = "DIR", default_value = "tidegate-data")]
         data: PathBuf,
     },
+    /// Mend a partition's files: keep every batch that is whole, take out and set aside what is damaged
+    Repair {
+        /// The broker's data folder
+        #[arg(long, value_name = "DIR", default_value = "tidegate-data")]
+        data: PathBuf,
+        #[arg(long)]
+        topic: String,
+        #[arg(long)]
+        partition: i32,
+        /// Say what would be done, and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Let a running broker verify a partition that stopped accepting, from the disk, and accept again
+    Recover {
+        topic: String,
+        partition: i32,
+        /// Give up what is damaged between whole records: it stays unreadable, and the log goes on behind it
+        #[arg(long)]
+        accept_damage: bool,
+        #[command(flatten)]
+        admin: AdminOptions,
+    },
 }
 
-pub fn run(command: LogCommand) -> Result<(), CliError> {
+pub async fn run(command: LogCommand) -> Result<(), CliError> {
     match command.action {
         LogAction::Inspect {
             data,
@@ -82,7 +115,77 @@ pub fn run(command: LogCommand) -> Result<(), CliError> {
             let _catalog = open_catalog(&data)?;
             verify(&data.join("log"))
         }
+        LogAction::Repair {
+            data,
+            topic,
+            partition,
+            dry_run,
+        } => mend(&data, &topic, partition, dry_run),
+        LogAction::Recover {
+            topic,
+            partition,
+            accept_damage,
+            admin,
+        } => recover(&topic, partition, accept_damage, &admin).await,
     }
+}
+
+fn mend(data: &Path, topic: &str, index: i32, dry_run: bool) -> Result<(), CliError> {
+    // Opened for its lock, too: nobody else may write meanwhile.
+    let catalog = open_catalog(data)?;
+    let found = catalog
+        .topic(topic)
+        .filter(|found| (0..found.partitions).contains(&index));
+    let Some(found) = found else {
+        let message = format!(
+            "no partition {index} of a topic {topic} in {}",
+            data.display()
+        );
+        return Err(CliError::new(message));
+    };
+    let id = PartitionId {
+        topic: found.id,
+        index,
+    };
+    let log_folder = data.join("log");
+    let actions = repair::repair(&log_folder, id, dry_run).map_err(CliError::new)?;
+    for action in &actions {
+        println!("{}: {}", action.path.display(), action.message);
+    }
+    match (actions.len(), dry_run) {
+        (0, _) => println!("nothing to repair"),
+        (_, true) => println!("nothing was changed: run again without --dry-run"),
+        (_, false) => println!(
+            "repaired; verify with `tidegate log verify`, and remove the .damaged files when nobody needs them"
+        ),
+    }
+    Ok(())
+}
+
+async fn recover(
+    topic: &str,
+    partition: i32,
+    accept_damage: bool,
+    admin: &AdminOptions,
+) -> Result<(), CliError> {
+    let legal = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
+    if topic.is_empty() || !topic.chars().all(legal) {
+        let message = format!("topic {topic:?}: names have letters, digits and . _ -");
+        return Err(CliError::new(message));
+    }
+    let path = format!("/v1/log/{topic}/{partition}/recover");
+    let mut call = Call::new(Method::POST, &path);
+    if accept_damage {
+        call.query.push(("accept-damage", "true".to_owned()));
+    }
+    let answer = admin.send(call).await?;
+    let was_stopped = answer.get("recovered").and_then(Value::as_bool);
+    if was_stopped == Some(false) {
+        println!("{topic} [{partition}] had not stopped: nothing was done");
+    } else {
+        println!("{topic} [{partition}] was verified from the disk and accepts again");
+    }
+    Ok(())
 }
 
 fn open_catalog(data: &Path) -> Result<std::sync::Arc<Catalog>, CliError> {
@@ -174,7 +277,16 @@ fn verify(log_folder: &Path) -> Result<(), CliError> {
         .findings
         .iter()
         .for_each(|finding| println!("{}", explain(finding)));
-    Err(CliError::new(format!("{} findings", report.findings.len())))
+    let is_derivable = |finding: &&Finding| finding.kind == FindingKind::Derivable;
+    let derivable = report.findings.iter().filter(is_derivable).count();
+    if derivable == report.findings.len() {
+        println!("every batch is whole");
+        return Ok(());
+    }
+    Err(CliError::new(format!(
+        "{} findings",
+        report.findings.len() - derivable
+    )))
 }
 
 fn explain(finding: &Finding) -> String {

@@ -1,5 +1,5 @@
 //! The commands of the `tidegate` binary: one file each. Client commands go through the Kafka protocol, `user` and `plugin`
-//! through the admin port, `log` and `config` read files.
+//! through the admin port, `log` and `config` read files (`log recover` asks the admin port).
 
 use clap::{Parser, Subcommand};
 
@@ -63,7 +63,7 @@ enum Command {
     User(user::UserCommand),
     /// Deploy, list, roll back and remove WebAssembly plugins
     Plugin(plugin::PluginCommand),
-    /// Inspect and verify log files offline
+    /// Inspect and verify log files offline; recover a partition of a running broker
     Log(log::LogCommand),
     /// Check a configuration file, print an example or the reference
     Config(config::ConfigCommand),
@@ -86,7 +86,7 @@ impl Cli {
             Command::Acl(command) => acl::run(command).await,
             Command::User(command) => user::run(command).await,
             Command::Plugin(command) => plugin::run(command).await,
-            Command::Log(command) => log::run(command),
+            Command::Log(command) => log::run(command).await,
             Command::Config(command) => config::run(command),
         }
     }

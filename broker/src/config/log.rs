@@ -13,6 +13,8 @@ pub struct LogConfig {
     pub flush_max_delay: Duration,
     /// Bytes of retired segment files that are kept to be written again.
     pub recycle_bytes: u64,
+    /// Bytes behind the clean points of all partitions together: what a start after a crash reads at most, and a little more.
+    pub unchecked_bytes: u64,
     pub retention_check_interval: Duration,
     /// Producers remembered for a partition at most (the oldest is forgotten).
     pub max_producers_per_partition: usize,
@@ -31,6 +33,7 @@ impl Default for LogConfig {
             flush_lanes: 2,
             flush_max_delay: Duration::from_millis(5),
             recycle_bytes: 1 << 30,
+            unchecked_bytes: 512 << 20,
             retention_check_interval: Duration::from_secs(60),
             max_producers_per_partition: 10_000,
             producer_expiry: Duration::from_secs(24 * 3600),
@@ -65,6 +68,15 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             max: 1 << 44
         },
         "Bytes of retired segment files that are kept to be written again. Writing to a used file costs a third of writing to a new one; the price is this much disk."
+    ),
+    setting!(
+        log.unchecked_bytes,
+        "unchecked-bytes",
+        Kind::Size {
+            min: 1 << 20,
+            max: 1 << 44
+        },
+        "What a start after a crash has to check: when so many bytes lie behind the checkpoints of all partitions together, those with most get a new one. Less means a quicker start and more checkpoints, each of three syncs."
     ),
     setting!(
         log.retention_check_interval,

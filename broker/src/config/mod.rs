@@ -45,7 +45,7 @@ pub use plugins::{PluginConfig, PreloadPlugin};
 pub use read::COMMAND_VARIABLES;
 pub use security::SecurityConfig;
 use setting::Setting;
-pub use topic::{Durability, TimestampType, TopicConfig, TransformFailure};
+pub use topic::{DamagedRecords, Durability, TimestampType, TopicConfig, TransformFailure};
 pub use transactions::TransactionConfig;
 
 /// The largest configuration file that is read, in bytes.

@@ -25,6 +25,18 @@ pub enum Durability {
 
 choices!(Durability, Fsync: "fsync", Os: "os");
 
+/// What becomes of reads that meet damage, and of a log that a start finds damaged (`tidegate.damaged-records`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum DamagedRecords {
+    /// A read that meets damage is an error; the log does not accept until an operator has looked.
+    #[default]
+    Stop,
+    /// Reads and appends go on behind the damage.
+    Skip,
+}
+
+choices!(DamagedRecords, Stop: "stop", Skip: "skip");
+
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum TimestampType {
     #[default]
@@ -60,6 +72,7 @@ pub struct TopicConfig {
     /// `i64::MAX`: no bound.
     pub max_compaction_lag_ms: i64,
     pub durability: Durability,
+    pub damaged_records: DamagedRecords,
     /// The name of a deployed plugin (`tidegate.partitioner`).
     pub partitioner: Option<String>,
     /// `reject` (false) or `client-choice` (true): what becomes of records when the partitioner fails.
@@ -205,6 +218,7 @@ impl Default for TopicConfig {
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,
             durability: Durability::Fsync,
+            damaged_records: DamagedRecords::Stop,
             partitioner: None,
             partitioner_failure_client_choice: false,
             transforms: Vec::new(),

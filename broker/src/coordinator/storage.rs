@@ -113,18 +113,11 @@ impl InternalTopic {
             max_message_bytes: MAX_BATCH_BYTES,
             ..TopicConfig::default()
         });
-        let logs = (0..topic.partitions)
-            .map(|index| {
-                let id = PartitionId {
-                    topic: topic.id,
-                    index,
-                };
-                match logs.get(id) {
-                    Some(log) => Ok(log),
-                    None => logs.open_partition(id, Arc::clone(&config)),
-                }
-            })
-            .collect::<Result<Vec<_>, String>>()?;
+        let ids = (0..topic.partitions).map(|index| PartitionId {
+            topic: topic.id,
+            index,
+        });
+        let logs = logs.open_partitions(ids.map(|id| (id, Arc::clone(&config))).collect())?;
         if logs.is_empty() {
             return Err(format!("{name} has no partitions"));
         }

@@ -143,33 +143,12 @@ impl Topics {
             tracing::info!(topic_id = %orphan, "removing the files of a topic whose deletion was cut short");
             parts.logs.delete_topic(orphan)?;
         }
-        let parts = Arc::new(parts);
-        let next = std::sync::atomic::AtomicUsize::new(0);
-        let threads = std::thread::available_parallelism()
-            .map_or(2, usize::from)
-            .min(topics.len().max(1));
-        let opened: Vec<Result<Vec<Arc<TopicHandle>>, String>> = std::thread::scope(|scope| {
-            let open_some = || {
-                let mut handles = Vec::new();
-                while let Some(topic) =
-                    topics.get(next.fetch_add(1, std::sync::atomic::Ordering::Relaxed))
-                {
-                    handles.push(Arc::new(parts.open_topic(topic.clone(), &[])?));
-                }
-                Ok(handles)
-            };
-            let workers: Vec<_> = (0..threads).map(|_| scope.spawn(open_some)).collect();
-            let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
-                worker
-                    .join()
-                    .unwrap_or_else(|_| Err("recovery of a topic panicked".to_owned()))
-            };
-            workers.into_iter().map(join).collect()
-        });
+        parts.logs.open_partitions(parts.partitions_of(&topics)?)?;
         let mut handles = Handles::default();
-        for some in opened {
-            some?.into_iter().for_each(|handle| handles.put(handle));
+        for topic in topics {
+            handles.put(Arc::new(parts.open_topic(topic, &[])?));
         }
+        let parts = Arc::new(parts);
         Ok(Self {
             parts,
             handles: RwLock::new(handles),
@@ -401,25 +380,40 @@ impl TopicsParts {
         Err(TopicError::new(ResponseError::InvalidConfig, message))
     }
 
-    /// Opens (or finds open) every partition of a topic and gives each its current settings. Lanes are kept, so that what
-    /// they remember outlives a change of settings.
-    fn open_topic(&self, topic: Arc<Topic>, lanes: &[Arc<Lane>]) -> Result<TopicHandle, String> {
+    fn resolved(&self, topic: &Topic) -> Result<Arc<TopicConfig>, String> {
         let resolved = TopicConfig::resolve(&self.defaults, &topic.configs).map_err(|errors| {
             let list: Vec<_> = errors.iter().map(ToString::to_string).collect();
             format!("topic {}: {}", topic.name, list.join("; "))
         })?;
-        let config = Arc::new(resolved);
-        let mut logs = Vec::new();
-        for index in 0..topic.partitions {
-            let log = self.logs.open_partition(
-                PartitionId {
+        Ok(Arc::new(resolved))
+    }
+
+    fn partitions_of(
+        &self,
+        topics: &[Arc<Topic>],
+    ) -> Result<Vec<(PartitionId, Arc<TopicConfig>)>, String> {
+        let mut partitions = Vec::new();
+        for topic in topics {
+            let config = self.resolved(topic)?;
+            partitions.extend((0..topic.partitions).map(|index| {
+                let id = PartitionId {
                     topic: topic.id,
                     index,
-                },
-                config.clone(),
-            )?;
+                };
+                (id, config.clone())
+            }));
+        }
+        Ok(partitions)
+    }
+
+    /// Opens (or finds open) every partition of a topic and gives each its current settings. Lanes are kept, so that what
+    /// they remember outlives a change of settings.
+    fn open_topic(&self, topic: Arc<Topic>, lanes: &[Arc<Lane>]) -> Result<TopicHandle, String> {
+        let config = self.resolved(&topic)?;
+        let partitions = self.partitions_of(std::slice::from_ref(&topic))?;
+        let logs = self.logs.open_partitions(partitions)?;
+        for log in &logs {
             log.set_config(config.clone());
-            logs.push(log);
         }
         let lane = |index: usize| lanes.get(index).cloned().unwrap_or_default();
         let lanes = (0..logs.len()).map(lane).collect();

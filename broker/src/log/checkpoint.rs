@@ -20,7 +20,7 @@ use crate::types::Offset;
 const MAGIC: &[u8; 8] = b"TGCHECK2";
 /// Segments and producers only, in this order and without tags.
 const MAGIC_1: &[u8; 8] = b"TGCHECK1";
-const FILE: &str = "checkpoint";
+pub(super) const FILE: &str = "checkpoint";
 const NEW_FILE: &str = "checkpoint.new";
 /// Far more than the producers and segments of one partition can fill.
 const MAX_BYTES: usize = 256 << 20;

@@ -6,6 +6,7 @@
 //! and index files, so that no commit waits for them. Both have their threads, unless whoever opened the set of logs does
 //! their work itself, one unit at a time.
 
+use std::cmp::Reverse;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
@@ -15,8 +16,9 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::cleaner::Cleaner;
+use super::cleaner::{Cleaner, Partitions};
 use super::partition::PartitionLog;
+use super::set::{Shared, in_parallel};
 
 /// Where a partition stands with its lane.
 #[derive(Debug, Default)]
@@ -168,22 +170,84 @@ impl Lane {
 #[derive(Debug)]
 pub(super) enum Chore {
     Checkpoint(Arc<PartitionLog>),
+    /// Too much lies behind the clean points of all partitions together.
+    Sweep,
     Stop,
 }
 
-fn keep(chores: &Receiver<Chore>) {
-    while let Ok(Chore::Checkpoint(partition)) = chores.recv() {
-        partition.keep_checkpoint();
-    }
+/// Writes checkpoints behind everybody's back.
+#[derive(Debug)]
+pub(super) struct Keeper {
+    chores: Receiver<Chore>,
+    partitions: Partitions,
+    /// For checkpoints of many partitions at once.
+    threads: usize,
 }
 
-/// Does one chore on the caller's thread; false when there is none.
-pub(super) fn keep_one(chores: &Receiver<Chore>) -> bool {
-    let Ok(Chore::Checkpoint(partition)) = chores.try_recv() else {
-        return false;
-    };
-    partition.keep_checkpoint();
-    true
+impl Keeper {
+    pub fn new(chores: Receiver<Chore>, partitions: &Partitions, threads: usize) -> Self {
+        Self {
+            chores,
+            partitions: Arc::clone(partitions),
+            threads,
+        }
+    }
+
+    /// The keeper's thread.
+    fn run(&self) {
+        while let Ok(chore) = self.chores.recv() {
+            if !self.keep(chore) {
+                return;
+            }
+        }
+    }
+
+    /// Does one chore on the caller's thread; false when there is none.
+    pub fn step(&self) -> bool {
+        self.chores.try_recv().is_ok_and(|chore| self.keep(chore))
+    }
+
+    fn keep(&self, chore: Chore) -> bool {
+        match chore {
+            Chore::Checkpoint(partition) => {
+                partition.keep_checkpoint();
+            }
+            Chore::Sweep => self.sweep(),
+            Chore::Stop => return false,
+        }
+        true
+    }
+
+    /// Writes checkpoints of those partitions that have most behind their clean point, until half the bound is left.
+    fn sweep(&self) {
+        let mut behind: Vec<(u64, Arc<PartitionLog>)> = {
+            let partitions = self.partitions.read();
+            let all = partitions.values();
+            all.map(|log| (log.unchecked(), Arc::clone(log))).collect()
+        };
+        behind.sort_unstable_by_key(|(bytes, log)| (Reverse(*bytes), log.id()));
+        let Some((_, first)) = behind.first() else {
+            return;
+        };
+        let shared = Arc::clone(&first.shared);
+        shared.unchecked.begin();
+        let bound = shared.config.unchecked_bytes;
+        let mut left: u64 = behind.iter().map(|(bytes, _)| bytes).sum();
+        behind.retain(|(bytes, _)| {
+            let goes = left > bound / 2 && *bytes > 0;
+            left -= if goes { *bytes } else { 0 };
+            goes
+        });
+        let stuck = in_parallel(self.threads, &behind, |(_, log)| {
+            match log.keep_checkpoint() {
+                true => 0,
+                false => log.unchecked(),
+            }
+        });
+        // Those that cannot have a checkpoint must not make this begin again at once.
+        shared.unchecked.bound_to(bound + stuck.iter().sum::<u64>());
+        shared.add_unchecked(0);
+    }
 }
 
 /// The threads behind a set of logs; dropping it ends them.
@@ -196,27 +260,20 @@ pub(super) struct Threads {
 }
 
 impl Threads {
-    pub fn start(
-        lanes: &Arc<[Arc<Lane>]>,
-        chores: Sender<Chore>,
-        receiver: Receiver<Chore>,
-        cleaner: &Arc<Cleaner>,
-    ) -> std::io::Result<Self> {
+    pub fn start(shared: &Shared, keeper: Keeper, cleaner: &Arc<Cleaner>) -> std::io::Result<Self> {
         let mut threads = Self {
-            lanes: Arc::clone(lanes),
-            chores,
+            lanes: Arc::clone(&shared.lanes),
+            chores: shared.chores.clone(),
             cleaner: Arc::clone(cleaner),
             handles: Vec::new(),
         };
-        for (number, lane) in lanes.iter().enumerate() {
+        for (number, lane) in shared.lanes.iter().enumerate() {
             let lane = Arc::clone(lane);
             let builder = std::thread::Builder::new().name(format!("log-flush-{number}"));
             threads.handles.push(builder.spawn(move || lane.run())?);
         }
         let builder = std::thread::Builder::new().name("log-keeper".into());
-        threads
-            .handles
-            .push(builder.spawn(move || keep(&receiver))?);
+        threads.handles.push(builder.spawn(move || keeper.run())?);
         let cleaner = Arc::clone(cleaner);
         let builder = std::thread::Builder::new().name("log-cleaner".into());
         threads.handles.push(builder.spawn(move || cleaner.run())?);

@@ -112,6 +112,12 @@ impl Index {
         codec::close(bytes)
     }
 
+    /// Whether an index file is as it was written, for whatever segment.
+    pub fn is_intact(bytes: &[u8]) -> bool {
+        let salt = bytes.get(MAGIC.len()..).and_then(<[u8]>::first_chunk);
+        salt.is_some_and(|salt| Self::decode(bytes, u64::from_be_bytes(*salt)).is_some())
+    }
+
     /// Reads an index file back with the position up to which it tells. `None` when it is damaged or belongs to an
     /// earlier use of the segment file.
     pub fn decode(bytes: &[u8], salt: u64) -> Option<(Self, u64)> {

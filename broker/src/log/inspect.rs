@@ -10,7 +10,9 @@ use super::checkpoint::{Checkpoint, Loaded};
 use super::file::{Access, Disk, File};
 use super::scan::{BODIES, Found, Scanner, Step};
 use super::seal::{BadHeader, HEADER_BLOCK, HeaderBlock, SegmentHeader};
-use super::segment::{Extent, base_of, index_path, log_path, read_header_block, stored_index};
+use super::segment::{
+    Extent, base_of, index_path, is_index_intact, log_path, read_header_block, stored_index,
+};
 use crate::types::{Offset, PartitionId, TimestampMs, TopicId};
 
 /// A segment file and what its header says.
@@ -75,9 +77,21 @@ pub struct EndInfo {
     pub bytes_behind: u64,
 }
 
+/// What a finding costs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum FindingKind {
+    /// Records cannot be read.
+    Damage,
+    /// A byte has changed where everything stands twice: nothing is lost.
+    Flaw,
+    /// What is derived from the segments is wrong; it is made anew by itself.
+    Derivable,
+}
+
 /// Something that an operator has to know.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Finding {
+    pub kind: FindingKind,
     pub path: PathBuf,
     pub position: Option<u64>,
     /// The first offset that is affected.
@@ -184,11 +198,32 @@ pub fn verify(log_folder: &Path) -> Result<Report, String> {
             };
             let folder = topic_folder.join(&entry.name);
             Partition::new(&disk, id, &folder, &mut report)
-                .verify()
+                .verify(|_| true)
                 .map_err(context(&folder))?;
         }
     }
     Ok(report)
+}
+
+/// As `verify`, of one partition, and there of the checkpoint and the segments with these base offsets alone.
+pub fn verify_segments(
+    log_folder: &Path,
+    id: PartitionId,
+    wanted: impl Fn(Offset) -> bool,
+) -> Result<Report, String> {
+    let folder = partition_folder(log_folder, id);
+    let mut report = Report::default();
+    Partition::new(&Disk::default(), id, &folder, &mut report)
+        .verify(wanted)
+        .map_err(context(&folder))?;
+    Ok(report)
+}
+
+/// The folder of a partition's files.
+pub fn partition_folder(log_folder: &Path, id: PartitionId) -> PathBuf {
+    log_folder
+        .join(id.topic.to_string())
+        .join(id.index.to_string())
 }
 
 /// The check of one partition.
@@ -214,13 +249,14 @@ impl<'a> Partition<'a> {
         }
     }
 
-    fn verify(&mut self) -> std::io::Result<()> {
+    fn verify(&mut self, wanted: impl Fn(Offset) -> bool) -> std::io::Result<()> {
         self.report.partitions += 1;
         let mut clean = match Checkpoint::load(self.disk, self.folder)? {
             Loaded::Good(checkpoint) => checkpoint.segments,
             Loaded::Missing => Vec::new(),
             Loaded::Damaged => {
                 self.report.findings.push(Finding {
+                    kind: FindingKind::Derivable,
                     path: self.folder.join("checkpoint"),
                     position: None,
                     offset: None,
@@ -247,7 +283,11 @@ impl<'a> Partition<'a> {
         for (index, base) in bases.iter().enumerate() {
             let next = bases.get(index + 1).copied();
             let synced = clean.iter().find(|extent| extent.base_offset == *base);
-            self.segment(*base, next, synced)?;
+            if wanted(*base) {
+                self.segment(*base, next, synced)?;
+            } else {
+                self.expected = next;
+            }
         }
         Ok(())
     }
@@ -316,15 +356,17 @@ impl<'a> Partition<'a> {
         };
         if let Some(position) = flaw {
             self.report.findings.push(Finding {
+                kind: FindingKind::Flaw,
                 path: log_path(self.folder, base),
                 position: Some(position as u64),
                 offset: None,
                 whole_from: None,
                 message: "a byte of the header block has changed; the header itself is whole, and so is every record"
                     .into(),
-                advice: "none needed now; a second changed byte may cost the segment, so watch the disk".into(),
+                advice: "`tidegate log repair` writes it anew; a second changed byte may cost the segment, so watch the disk".into(),
             });
         }
+        self.index(base)?;
         self.walk(&file, &header, next, synced)
     }
 
@@ -383,6 +425,23 @@ impl<'a> Partition<'a> {
         Ok(())
     }
 
+    /// Checks the index file; one that is missing, or of an earlier use of the segment, is made anew when it is needed.
+    fn index(&mut self, base: Offset) -> std::io::Result<()> {
+        let path = index_path(self.folder, base);
+        if !is_index_intact(self.disk, &path)? {
+            self.report.findings.push(Finding {
+                kind: FindingKind::Derivable,
+                path,
+                position: None,
+                offset: None,
+                whole_from: None,
+                message: "the index is damaged".into(),
+                advice: "none needed: it is made anew when it is asked for".into(),
+            });
+        }
+        Ok(())
+    }
+
     /// Counts a batch that is whole and in its place; otherwise says what is wrong.
     fn batch(
         &mut self,
@@ -427,12 +486,15 @@ impl<'a> Partition<'a> {
                 .into(),
         };
         self.report.findings.push(Finding {
+            kind: FindingKind::Damage,
             path,
             position,
             offset: Some(base),
             whole_from,
             message: message.into(),
-            advice: format!("restore the partition's folder from a copy; {cut}"),
+            advice: format!(
+                "restore the partition's folder from a copy; or run `tidegate log repair`, which gives up these records alone; {cut}"
+            ),
         });
     }
 }

@@ -14,6 +14,7 @@ mod codec;
 mod compact;
 mod compression;
 pub mod control;
+mod damage;
 #[cfg(test)]
 mod faults;
 mod file;
@@ -28,7 +29,9 @@ mod producers;
 mod read;
 pub mod records;
 mod recover;
+pub mod repair;
 mod retain;
+mod reverify;
 mod scan;
 mod seal;
 mod segment;
@@ -44,6 +47,7 @@ use bytes::Bytes;
 use crate::types::{Offset, TimestampMs};
 
 pub use cleaner::CleanerStats;
+pub use damage::DamagedRange;
 pub use partition::PartitionLog;
 pub use set::{Background, FlushObserver, LogSet, Work};
 
@@ -110,8 +114,8 @@ pub enum AppendError {
     /// The disk refused. The partition may accept again when space returns; until then reads go on.
     #[error("storage: {0}")]
     Storage(String),
-    /// A write or sync failed: the log has stopped accepting until a restart has verified it.
-    #[error("the log stopped accepting after a failed write or sync: {0}")]
+    /// A write or sync failed, or there is damage: the log has stopped accepting until a restart or an operator has verified it.
+    #[error("the log stopped accepting after a failed write or sync, or because of damage: {0}")]
     Stopped(String),
     #[error("the partition was deleted")]
     Deleted,
@@ -259,4 +263,8 @@ pub struct LogStats {
     pub stopped: Option<String>,
     /// It does not accept because recovery found damage in it.
     pub is_damaged: bool,
+    /// What is known to be damaged, in the order of offsets. No read gives out a byte of it.
+    pub damaged: Vec<DamagedRange>,
+    /// Times that a read went on behind damage, where the topic says so.
+    pub damage_skips: u64,
 }

@@ -3,21 +3,23 @@
 //! The **log end** moves when a batch has been written, **synced** when it is on stable storage; the **high watermark** follows
 //! one or the other, as the topic's durability says; the **last stable offset** follows it up to the first transaction that
 //! is open. Invariants: log start and last stable offset ≤ high watermark ≤ log end; the list of
-//! segments changes only under the writer lock and always ends with the active one; once stopped, a log never accepts again.
+//! segments changes only under the writer lock and always ends with the active one; a log that stopped accepts again only after
+//! it was recovered anew.
 
 use std::cmp::Ordering::{Equal, Greater, Less};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
+use arc_swap::{ArcSwap, ArcSwapOption};
 use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::batch::{Batch, BatchHeader};
 use super::checkpoint::{Checkpoint, Cleaning};
 use super::compact::MAX_DECOMPRESSED;
+use super::damage::Damage;
 use super::file::Access;
 use super::flush::{Chore, Queued};
 use super::read::Cursors;
@@ -47,7 +49,7 @@ pub struct PartitionLog {
     pub(super) log_start: AtomicI64,
     pub(super) log_end: AtomicI64,
     pub(super) high_watermark: AtomicI64,
-    synced: AtomicI64,
+    pub(super) synced: AtomicI64,
     /// Follows high watermark and log start through `settle`.
     last_stable: AtomicI64,
     /// Reads from here on are near the end.
@@ -63,12 +65,14 @@ pub struct PartitionLog {
     pub(super) folder_changed: AtomicBool,
     /// As `folder_changed`, of the folder itself.
     pub(super) folder_created: AtomicBool,
-    stopped: OnceLock<String>,
-    is_damaged: bool,
+    pub(super) stopped: ArcSwapOption<String>,
+    /// Recovery is why it stopped.
+    pub(super) is_damaged: AtomicBool,
+    pub(super) damage: Mutex<Damage>,
     deleted: AtomicBool,
     checkpoint_queued: AtomicBool,
     /// Serialises syncs; the order of locks is checkpointing, flushing, writer.
-    flushing: Mutex<()>,
+    pub(super) flushing: Mutex<()>,
     pub(super) checkpointing: Mutex<()>,
     /// Segments taken out of the log whose files are still to be given away, under `checkpointing`.
     pub(super) doomed: Mutex<Vec<Arc<Segment>>>,
@@ -105,8 +109,9 @@ impl PartitionLog {
             queued: Queued::default(),
             folder_changed: AtomicBool::new(false),
             folder_created: AtomicBool::new(false),
-            stopped: OnceLock::new(),
-            is_damaged: recovered.damage.is_some(),
+            stopped: ArcSwapOption::empty(),
+            is_damaged: AtomicBool::new(recovered.damage.is_some()),
+            damage: Mutex::new(Damage::new(recovered.damaged)),
             deleted: AtomicBool::new(false),
             checkpoint_queued: AtomicBool::new(false),
             flushing: Mutex::new(()),
@@ -116,6 +121,7 @@ impl PartitionLog {
         });
         log.writer.lock().uncheckpointed = recovered.unchecked;
         log.settle();
+        shared.add_unchecked(recovered.unchecked);
         if let Some(reason) = recovered.damage {
             log.stop(reason);
         }
@@ -284,12 +290,18 @@ impl PartitionLog {
 
     pub fn stats(&self) -> LogStats {
         let segments = self.segments.load();
+        let (damaged, damage_skips) = {
+            let damage = self.damage.lock();
+            (damage.ranges().to_vec(), damage.skips())
+        };
         LogStats {
             size_bytes: segments.iter().map(|segment| segment.end()).sum(),
             segments: segments.len(),
             offsets: self.offsets(),
-            stopped: self.stopped.get().cloned(),
-            is_damaged: self.is_damaged,
+            stopped: self.stopped.load().as_deref().cloned(),
+            is_damaged: self.is_damaged.load(Ordering::Relaxed),
+            damaged,
+            damage_skips,
         }
     }
 
@@ -301,7 +313,7 @@ impl PartitionLog {
         if self.is_deleted() {
             return Err(AppendError::Deleted);
         }
-        if let Some(reason) = self.stopped.get() {
+        if let Some(reason) = self.stopped.load().as_deref() {
             return Err(AppendError::Stopped(reason.clone()));
         }
         if writer.closed {
@@ -312,8 +324,9 @@ impl PartitionLog {
 
     /// Refuses every append from now on and answers those who wait. What is below the high watermark stays readable.
     fn stop(&self, reason: String) -> AppendError {
-        if !self.is_deleted() && self.stopped.set(reason.clone()).is_ok() {
-            tracing::error!(partition = %self.id, reason, "partition log stopped");
+        if !self.is_deleted() && self.stopped.load().is_none() {
+            tracing::error!(partition = %self.id, reason, "partition log stopped; once its cause is mended, a restart or `tidegate log recover` verifies it");
+            self.stopped.store(Some(Arc::new(reason.clone())));
         }
         let error = AppendError::Stopped(reason);
         self.waiters.end(&error);
@@ -348,7 +361,7 @@ impl PartitionLog {
 
     /// Lets the last stable offset follow. Transactions are noted before the log end moves over their batches, so that
     /// the offset never passes one that is open.
-    fn settle(&self) {
+    pub(super) fn settle(&self) {
         let mut transactions = self.transactions.lock();
         let high_watermark = self.high_watermark.load(Ordering::SeqCst);
         let log_start = self.log_start.load(Ordering::SeqCst);
@@ -369,7 +382,7 @@ impl PartitionLog {
         let _one = self.flushing.lock();
         let end = self.log_end.load(Ordering::SeqCst);
         if self.is_deleted()
-            || self.stopped.get().is_some()
+            || self.stopped.load().is_some()
             || (self.synced.load(Ordering::SeqCst) >= end
                 && !self.folder_changed.load(Ordering::SeqCst))
         {
@@ -426,14 +439,21 @@ impl PartitionLog {
         }
     }
 
-    /// The keeper's turn.
-    pub(super) fn keep_checkpoint(&self) {
+    /// Bytes behind the clean point.
+    pub(super) fn unchecked(&self) -> u64 {
+        self.writer.lock().uncheckpointed
+    }
+
+    /// The keeper's turn; false when no checkpoint could be written.
+    pub(super) fn keep_checkpoint(&self) -> bool {
         self.checkpoint_queued.store(false, Ordering::SeqCst);
-        if let Err(error) = self.checkpoint()
-            && !self.is_deleted()
-        {
+        let Err(error) = self.checkpoint() else {
+            return true;
+        };
+        if !self.is_deleted() {
             tracing::warn!(partition = %self.id, error, "checkpoint not written; recovery would take longer");
         }
+        false
     }
 
     /// Syncs the log and records its end as a clean point.
@@ -448,6 +468,7 @@ impl PartitionLog {
         let (checkpoint, pending) = {
             let mut writer = self.writer.lock();
             let pending = std::mem::take(&mut writer.uncheckpointed);
+            self.shared.unchecked.remove(pending);
             let log_start = self.log_start.load(Ordering::SeqCst);
             let segments = self.segments.load();
             let checkpoint = Checkpoint {
@@ -469,7 +490,7 @@ impl PartitionLog {
         if self.is_deleted() {
             return Ok(());
         }
-        let outcome = match self.stopped.get() {
+        let outcome = match self.stopped.load().as_deref() {
             Some(reason) => Err(format!("the log has stopped: {reason}")),
             None => {
                 for segment in self.segments.load().iter() {
@@ -486,6 +507,7 @@ impl PartitionLog {
         };
         if outcome.is_err() {
             self.writer.lock().uncheckpointed += pending;
+            self.shared.add_unchecked(pending);
         }
         outcome
     }
@@ -513,6 +535,8 @@ impl PartitionLog {
         let mut writer = self.writer.lock();
         writer.closed = true;
         writer.abandon();
+        let unchecked = std::mem::take(&mut writer.uncheckpointed);
+        self.shared.unchecked.remove(unchecked);
         let mut segments = std::mem::take(&mut *self.doomed.lock());
         segments.extend(self.segments.load().iter().cloned());
         for segment in &segments {

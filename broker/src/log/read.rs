@@ -9,9 +9,8 @@ use std::sync::atomic::Ordering;
 
 use bytes::Bytes;
 
-use super::batch::{Batch, BatchHeader, HEADER_SIZE, at, checksum};
+use super::batch::{Batch, HEADER_SIZE, at, checksum};
 use super::file::File;
-use super::index::Index;
 use super::partition::PartitionLog;
 use super::scan::{Found, HEADERS, Scanner, Step};
 use super::seal::{self, HEADER_BLOCK, SegmentHeader};
@@ -140,7 +139,9 @@ impl PartitionLog {
         at_least_one: bool,
         isolation: Isolation,
     ) -> Result<Records, ReadError> {
-        for _ in 0..ATTEMPTS {
+        let mut from = self.skip_known_damage(from);
+        let mut attempts = 0;
+        while attempts < ATTEMPTS {
             let mut offsets = self.check_range(from)?;
             if defects::has(Defect::ServePastHighWatermark) {
                 offsets.high_watermark = offsets.log_end;
@@ -177,7 +178,10 @@ impl PartitionLog {
                         return Ok(records);
                     }
                 }
-                Err(Fault::Retired) => {}
+                Err(Fault::Retired) => attempts += 1,
+                Err(Fault::Failed(met @ ReadError::Corrupt { .. })) => {
+                    from = self.past_damage(from, met)?;
+                }
                 Err(Fault::Failed(error)) => return Err(error),
             }
         }
@@ -298,11 +302,7 @@ impl PartitionLog {
             let is_empty = place.segment.end() == HEADER_BLOCK;
             return Ok((!is_empty).then_some(HEADER_BLOCK));
         }
-        self.seek(
-            place,
-            |index| index.position_of(offset),
-            |header| header.last_offset() >= offset,
-        )
+        self.seek(place, offset)
     }
 
     /// Segments never leave a gap between them, so that one can only be what damage has left, or what retention takes at
@@ -327,34 +327,46 @@ impl PartitionLog {
         })
     }
 
-    /// The position of the first batch that `is_it`, walking from where the index points; `None` when a compacted
-    /// segment has no such batch any more.
-    fn seek(
-        &self,
-        place: &Place,
-        ask: impl Fn(&Index) -> u64,
-        is_it: impl Fn(&BatchHeader) -> bool,
-    ) -> Result<Option<u64>, Fault> {
+    /// The position of the batch that reaches `offset`, walking from where the index points and over what is damaged on
+    /// the way; `None` when a compacted segment has no such batch any more.
+    fn seek(&self, place: &Place, offset: Offset) -> Result<Option<u64>, Fault> {
         let segment = &place.segment;
         let start = segment
-            .seek(&self.shared.disk, &place.file, &place.header, ask)
+            .seek(&self.shared.disk, &place.file, &place.header, |index| {
+                index.position_of(offset)
+            })
             .map_err(|error| Fault::of(error, segment.base_offset))?;
         let mut expected = segment.base_offset;
-        let mut walk = Scanner::new(
-            &place.file,
-            place.header.salt,
-            start,
-            segment.end(),
-            HEADERS,
-        );
+        let end = segment.end();
+        let mut walk = Scanner::new(&place.file, place.header.salt, start, end, HEADERS);
+        let mut hole = None;
         loop {
             match walk.step().map_err(Fault::io)? {
-                Step::Batch(found) if is_it(&found.header) => return Ok(Some(found.position)),
-                Step::Batch(found) => expected = found.header.last_offset() + 1,
-                Step::End if place.after_gap => return Ok(None),
+                Step::Batch(found) if found.header.last_offset() >= offset => {
+                    return match hole {
+                        Some(message) if found.header.base_offset > offset => {
+                            Err(Fault::corrupt(offset, message))
+                        }
+                        _ => Ok(Some(found.position)),
+                    };
+                }
+                Step::Batch(found) => {
+                    expected = found.header.last_offset() + 1;
+                    hole = None;
+                }
+                Step::End if place.after_gap && hole.is_none() => return Ok(None),
                 Step::End => return Err(self.gap(expected)),
                 Step::Bad(_) if segment.is_retired() => return Err(Fault::Retired),
-                Step::Bad(message) => return Err(Fault::corrupt(expected, message)),
+                Step::Bad(message) => {
+                    if walk
+                        .resync(u64::MAX, expected)
+                        .map_err(Fault::io)?
+                        .is_none()
+                    {
+                        return Err(Fault::corrupt(expected, message));
+                    }
+                    hole = Some(message);
+                }
             }
         }
     }
@@ -403,7 +415,14 @@ impl PartitionLog {
             let mut answer = None;
             self.visit_from_time(segment, time, visible, |place, found, walk| {
                 if found.header.max_timestamp >= time {
-                    answer = search_batch(place, found, walk, time, visible.from)?;
+                    let searched = search_batch(place, found, walk, time, visible.from);
+                    answer = match searched {
+                        Err(met @ Fault::Failed(ReadError::Corrupt { .. })) => {
+                            self.pass_over(found.header.base_offset, met)?;
+                            None
+                        }
+                        searched => searched?,
+                    };
                 }
                 Ok(answer.is_none())
             })?;
@@ -431,6 +450,17 @@ impl PartitionLog {
             return Ok(None);
         }
         self.first_at(largest, visible)
+    }
+
+    /// Where the topic says so a search goes on behind damage that it met at `offset`; else it ends with what it met.
+    fn pass_over(&self, offset: Offset, met: Fault) -> Result<(), Fault> {
+        let Fault::Failed(met) = met else {
+            return Err(met);
+        };
+        match self.past_damage(offset, met) {
+            Ok(_) => Ok(()),
+            Err(error) => Err(Fault::Failed(error)),
+        }
     }
 
     /// Visits the visible batches of a segment, from the first that may reach `time`, while `visit` says true.
@@ -463,7 +493,17 @@ impl PartitionLog {
                 }
                 Step::End => return Ok(()),
                 Step::Bad(_) if segment.is_retired() => return Err(Fault::Retired),
-                Step::Bad(message) => return Err(Fault::corrupt(expected, message)),
+                Step::Bad(message) => {
+                    let met = Fault::corrupt(expected, message);
+                    self.pass_over(expected, met)?;
+                    if walk
+                        .resync(u64::MAX, expected)
+                        .map_err(Fault::io)?
+                        .is_none()
+                    {
+                        return Ok(());
+                    }
+                }
             }
         }
     }

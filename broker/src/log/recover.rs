@@ -5,6 +5,9 @@
 //! batches that are whole, or something missing that had been synced: nothing is cut then, the log stays readable around
 //! it and does not accept. After a loss of power, pages may have reached the disk out of order, so that a hole after
 //! the clean point is a torn tail; within one run of the operating system no page is ever lost, so that it is damage.
+//!
+//! Damage may be **given up**, by the topic's choice or an operator's: then it is noted, and the log goes on behind it as if it were
+//! whole. That is refused where it is not known which offset comes next.
 
 use std::io;
 use std::path::Path;
@@ -12,10 +15,11 @@ use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, Cleaning, Loaded, Replacing};
 use super::compact;
+use super::damage::{DamagedRange, next_whole};
 use super::file::{Access, File};
 use super::index::Index;
 use super::producers::Producers;
-use super::scan::{BODIES, Found, Scanner, Step};
+use super::scan::{BODIES, Found, Scanner};
 use super::seal::{BadHeader, HEADER_BLOCK, SegmentHeader};
 use super::segment::{
     self, Extent, Segment, base_of, build_index, index_path, log_path, stored_index,
@@ -42,8 +46,21 @@ pub(super) struct Recovered {
     pub cleaning: Cleaning,
     /// Bytes after the clean point.
     pub unchecked: u64,
+    /// The names of the partition's folder and of its topic's may not be durable.
+    pub parents_unsynced: bool,
     /// Why the log must not accept.
     pub damage: Option<String>,
+    /// What cannot be read, given up or not.
+    pub damaged: Vec<DamagedRange>,
+}
+
+/// How a partition is recovered.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Verification {
+    /// The log goes on behind damage.
+    pub gives_up_damage: bool,
+    /// What is checked is read from the disk, whatever the page cache holds.
+    pub from_disk: bool,
 }
 
 struct Recovery<'a> {
@@ -52,8 +69,7 @@ struct Recovery<'a> {
     folder: &'a Arc<Path>,
     /// A hole in front of whole batches cannot be the work of a crash.
     hole_is_damage: bool,
-    /// A write or sync failed in the last run.
-    is_suspect: bool,
+    verification: Verification,
     /// The segment of the clean point, when there is a checkpoint.
     clean: Option<Extent>,
     state: Recovered,
@@ -71,6 +87,7 @@ pub(super) fn recover(
     shared: &Shared,
     id: PartitionId,
     folder: &Arc<Path>,
+    verification: Verification,
 ) -> Result<Recovered, String> {
     let context = |error: io::Error| format!("recovering {}: {error}", folder.display());
     let entries = shared.disk.list(folder).map_err(context)?;
@@ -80,6 +97,7 @@ pub(super) fn recover(
         .collect();
     let loaded = Checkpoint::load(&shared.disk, folder).map_err(context)?;
     let suspect = folder.join(SUSPECT);
+    let is_suspect = shared.disk.exists(&suspect).map_err(context)?;
     let mut recovery = Recovery {
         shared,
         id,
@@ -92,7 +110,11 @@ pub(super) fn recover(
             Loaded::Missing => bases.len() > 1 || bases.first().is_some_and(|base| *base > 0),
             Loaded::Damaged => true,
         },
-        is_suspect: shared.disk.exists(&suspect).map_err(context)?,
+        verification: Verification {
+            // A write or sync failed in the last run.
+            from_disk: verification.from_disk || is_suspect,
+            ..verification
+        },
         clean: None,
         state: Recovered::default(),
     };
@@ -101,7 +123,7 @@ pub(super) fn recover(
         let path = folder.join(compact::NEW_FILE);
         shared.disk.remove(&path).map_err(context)?;
     }
-    if recovery.is_suspect && recovery.state.damage.is_none() {
+    if is_suspect && recovery.state.damage.is_none() {
         shared.disk.remove(&suspect).map_err(context)?;
     }
     let mut state = recovery.state;
@@ -116,7 +138,10 @@ pub(super) fn recover(
 
 impl Recovery<'_> {
     fn run(&mut self, bases: Vec<Offset>, loaded: Loaded) -> io::Result<()> {
-        let has_checkpoint = matches!(loaded, Loaded::Good(_));
+        let synced: Vec<Offset> = match &loaded {
+            Loaded::Good(checkpoint) => checkpoint.segments.iter().map(|s| s.base_offset).collect(),
+            Loaded::Missing | Loaded::Damaged => Vec::new(),
+        };
         let walked = match loaded {
             Loaded::Good(mut checkpoint) => {
                 if let Some(replacing) = checkpoint.cleaning.replacing.take() {
@@ -142,8 +167,8 @@ impl Recovery<'_> {
                 }
             }
         }
-        if self.state.damage.is_none() && (self.state.unchecked > 0 || !has_checkpoint) {
-            self.sync_names()?;
+        if self.state.damage.is_none() {
+            self.sync_names(&synced)?;
         }
         Ok(())
     }
@@ -160,6 +185,8 @@ impl Recovery<'_> {
             segments.retain(|one| !is_replaced(one));
             let at = segments.partition_point(|one| one.base_offset < extent.base_offset);
             segments.insert(at, extent);
+            // The new one's name outlives the old ones' files.
+            self.shared.disk.sync_folder(self.folder)?;
         }
         Ok(())
     }
@@ -181,6 +208,7 @@ impl Recovery<'_> {
         let mut covered = Offset::MIN;
         for base in bases {
             if base < covered {
+                self.shared.disk.sync_folder(self.folder)?;
                 self.discard(&[base])?;
                 continue;
             }
@@ -216,7 +244,12 @@ impl Recovery<'_> {
             .filter(|extent| extent.next_offset > log_start)
         {
             if !bases.contains(&extent.base_offset) {
-                self.damaged(extent.base_offset, "the segment file is missing".into());
+                self.state.next_offset = extent.base_offset;
+                self.damaged(
+                    extent.base_offset,
+                    extent.next_offset,
+                    "the segment file is missing",
+                );
                 continue;
             }
             self.state
@@ -227,7 +260,8 @@ impl Recovery<'_> {
         self.state.next_offset = clean.base_offset;
         if !bases.contains(&clean.base_offset) {
             if clean.end > HEADER_BLOCK {
-                self.damaged(clean.base_offset, "the segment file is missing".into());
+                let after = bases.iter().find(|base| **base > clean.base_offset);
+                self.lost(clean, after.copied(), "the segment file is missing");
             }
             self.state.next_offset = clean.next_offset;
         }
@@ -247,7 +281,7 @@ impl Recovery<'_> {
                 // Retention or compaction had let go of it; only its file was still there.
                 self.discard(&[base])?;
             } else {
-                self.damaged(base, "the checkpoint does not know this segment".into());
+                self.stopped(base, "the checkpoint does not know this segment");
             }
         }
         Ok(rest)
@@ -263,7 +297,11 @@ impl Recovery<'_> {
                 self.discard(&[base])?;
                 return Ok(Outcome::LogEnds);
             }
-            self.damaged(base, message);
+            if base > self.state.next_offset {
+                self.damaged(base, base, &message);
+            } else {
+                self.stopped(base, &message);
+            }
         }
         let file = self
             .shared
@@ -280,25 +318,23 @@ impl Recovery<'_> {
                     BadHeader::Blank => "the segment header is blank".into(),
                     BadHeader::Damaged(message) => message,
                 };
-                self.damaged(base, message);
-                self.unreadable(extent, next);
+                self.unreadable(extent, next, &message);
                 return Ok(Outcome::GoOn);
             }
         };
-        if self.is_suspect {
+        if self.verification.from_disk {
             file.sync()?;
             file.drop_cache()?;
         }
         let length = file.len()?;
         if length < extent.end {
             let message = format!("{length} bytes are left of {} that were synced", extent.end);
-            self.damaged(base, message);
-            self.unreadable(extent, next);
+            self.unreadable(extent, next, &message);
             return Ok(Outcome::GoOn);
         }
         self.state.next_offset = extent.next_offset;
         if let Some(whole) = header.compacted
-            && known.is_none()
+            && known.is_none_or(|extent| extent.end == HEADER_BLOCK)
         {
             return self.walk_compacted(&file, header, whole);
         }
@@ -311,7 +347,9 @@ impl Recovery<'_> {
     }
 
     /// Keeps a segment that cannot be read, so that reads of its offsets say so.
-    fn unreadable(&mut self, mut extent: Extent, next: Option<Offset>) {
+    fn unreadable(&mut self, mut extent: Extent, next: Option<Offset>, message: &str) {
+        self.state.next_offset = extent.base_offset;
+        self.lost(&extent, next, message);
         extent.next_offset = next.unwrap_or(extent.next_offset).max(extent.next_offset);
         self.state.next_offset = extent.next_offset;
         self.state
@@ -336,7 +374,7 @@ impl Recovery<'_> {
         let mut index = self.index_before(file, &header, start)?;
         let mut scanner = Scanner::new(file, header.salt, start, length, BODIES);
         let torn = loop {
-            match self.next_whole(&mut scanner)? {
+            match next_whole(&mut scanner, self.state.next_offset)? {
                 Ok(None) => break None,
                 Ok(Some(found)) => {
                     index.note(
@@ -360,7 +398,7 @@ impl Recovery<'_> {
         {
             if self.hole_is_damage {
                 let message = torn.unwrap_or_else(|| "batches are missing at its end".into());
-                self.damaged(extent.base_offset, message);
+                self.damaged(extent.base_offset, next, &message);
                 self.state.next_offset = next;
             } else {
                 outcome = Outcome::LogEnds;
@@ -391,7 +429,7 @@ impl Recovery<'_> {
         let mut index = Index::new(base, segment::REBUILT_INTERVAL);
         let mut scanner = Scanner::new(file, header.salt, HEADER_BLOCK, whole.end, BODIES);
         loop {
-            let message = match self.next_whole(&mut scanner)? {
+            let message = match next_whole(&mut scanner, self.state.next_offset)? {
                 Ok(None) => break,
                 Ok(Some(found)) => {
                     let offset = found.header.base_offset;
@@ -401,14 +439,12 @@ impl Recovery<'_> {
                 }
                 Err(message) => message,
             };
-            self.damaged(base, message);
-            if scanner.resync(u64::MAX, self.state.next_offset)?.is_none() {
+            let again = scanner.resync(u64::MAX, self.state.next_offset)?;
+            let until = again.map_or(whole.next_offset, |found| found.header.base_offset);
+            self.damaged(base, until, &message);
+            if again.is_none() {
                 break;
             }
-        }
-        if extent.end != whole.end {
-            let message = format!("batches are missing before position {}", whole.end);
-            self.damaged(base, message);
         }
         self.state.next_offset = whole.next_offset;
         self.state.unchecked += whole.end - HEADER_BLOCK;
@@ -417,29 +453,6 @@ impl Recovery<'_> {
         segment.save_index(&self.shared.disk, whole.end, false);
         self.keep(segment);
         Ok(Outcome::GoOn)
-    }
-
-    /// The next batch when it is whole and in order; otherwise what is wrong with it.
-    fn next_whole(&self, scanner: &mut Scanner<'_>) -> io::Result<Result<Option<Found>, String>> {
-        let found = match scanner.step()? {
-            Step::End => return Ok(Ok(None)),
-            Step::Bad(message) => return Ok(Err(message)),
-            Step::Batch(found) => found,
-        };
-        let position = found.position;
-        // Sealed, so that its length can be believed: whatever is wrong, the next batch follows it.
-        if found.header.base_offset < self.state.next_offset {
-            scanner.move_to(position + found.header.size as u64 - 1);
-            return Ok(Err(format!(
-                "the batch at {position} has offset {} again",
-                found.header.base_offset
-            )));
-        }
-        if !defects::has(Defect::SkipChecksumAtRecovery) && !scanner.is_whole(&found)? {
-            scanner.move_to(position + found.header.size as u64 - 1);
-            return Ok(Err(format!("the batch at {position} fails its checksum")));
-        }
-        Ok(Ok(Some(found)))
     }
 
     /// Finds the whole batch behind a hole where that means damage. False: the hole is the end.
@@ -460,7 +473,7 @@ impl Recovery<'_> {
             "{message}; whole batches go on at position {} with offset {}",
             found.position, found.header.base_offset
         );
-        self.damaged(extent.base_offset, message);
+        self.damaged(extent.base_offset, found.header.base_offset, &message);
         Ok(true)
     }
 
@@ -548,20 +561,55 @@ impl Recovery<'_> {
         Ok(())
     }
 
-    /// Notes damage; the first is the one that is told, for the others often follow from it.
-    fn damaged(&mut self, base: Offset, message: String) {
+    /// Notes that the offsets from the next one expected up to `until` cannot be read, because of something in this segment.
+    fn damaged(&mut self, base: Offset, until: Offset, message: &str) {
         let path = log_path(self.folder, base);
-        tracing::error!(partition = %self.id, path = %path.display(), message, "log is damaged");
+        let range = DamagedRange {
+            first: self.state.next_offset,
+            until,
+            message: format!("{}: {message}", path.display()),
+        };
+        tracing::error!(partition = %self.id, %range, given_up = self.verification.gives_up_damage, "log is damaged");
+        self.state.damaged.push(range);
+        if !self.verification.gives_up_damage {
+            self.stop(base, message);
+        }
+    }
+
+    /// As `damaged`, of all that a segment holds. Without a later segment it is not known how much that was.
+    fn lost(&mut self, extent: &Extent, next: Option<Offset>, message: &str) {
+        self.state.next_offset = extent.base_offset;
+        self.damaged(
+            extent.base_offset,
+            next.unwrap_or(extent.next_offset),
+            message,
+        );
+        if next.is_none() {
+            self.stop(extent.base_offset, message);
+        }
+    }
+
+    /// Notes what nobody can give up, for it is not known what comes next.
+    fn stopped(&mut self, base: Offset, message: &str) {
+        tracing::error!(partition = %self.id, segment = base, message, "log is damaged");
+        self.stop(base, message);
+    }
+
+    /// The first reason is the one that is told, for the others often follow from it.
+    fn stop(&mut self, base: Offset, message: &str) {
+        let path = log_path(self.folder, base);
         self.state.damage.get_or_insert_with(|| {
             format!("{}: {message} (see `tidegate log verify`)", path.display())
         });
     }
 
-    fn sync_names(&self) -> io::Result<()> {
-        if self.state.segments.is_empty() {
-            return Ok(());
+    /// Makes the names of segments durable that no checkpoint lists: one is written after every name was synced.
+    fn sync_names(&mut self, synced: &[Offset]) -> io::Result<()> {
+        let is_new = |segment: &Arc<Segment>| !synced.contains(&segment.base_offset);
+        if self.state.segments.iter().any(is_new) {
+            self.shared.disk.sync_folder(self.folder)?;
         }
-        self.shared.disk.sync_folder(self.folder)?;
-        self.shared.sync_parents(self.folder)
+        self.state.parents_unsynced = synced.is_empty() && !self.state.segments.is_empty();
+        Ok(())
     }
 }

@@ -17,7 +17,7 @@ const BLOCK: usize = HEADER_BLOCK as usize;
 /// Where the second copy of the header stands: in another disk sector, whatever the sector's size below the block's.
 const SECOND_COPY: usize = BLOCK / 2;
 /// Bytes of one copy; within one disk sector, so that it is written whole or not at all.
-const COPY_BYTES: usize = 92;
+pub(super) const COPY_BYTES: usize = 92;
 /// Bytes of the only copy in format version 1.
 const FIRST_VERSION_BYTES: usize = 64;
 const FORMAT_VERSION: u32 = 2;

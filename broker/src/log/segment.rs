@@ -389,6 +389,18 @@ pub(super) fn stored_index(disk: &Disk, path: &Path, salt: u64, end: u64) -> Opt
     (covered >= end).then_some(index)
 }
 
+/// Whether an index file is missing or as it was written, for this use of its segment or an earlier one.
+pub(super) fn is_index_intact(disk: &Disk, path: &Path) -> io::Result<bool> {
+    let file = match disk.open(path, Access::Read) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
+        Err(error) => return Err(error),
+    };
+    let mut bytes = Vec::new();
+    file.read_at(&mut bytes, index::MAX_FILE_BYTES, 0)?;
+    Ok(Index::is_intact(&bytes))
+}
+
 /// Builds an index of everything before `end` by walking batch headers. Where the walk meets damage the index ends:
 /// a reader that needs what comes after will meet the damage too, and say so.
 pub(super) fn build_index(

@@ -1,8 +1,10 @@
 //! All partition logs of a broker: opening, finding, deleting and closing them, and what they share.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::{self, Receiver, Sender};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{self, Sender};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -10,21 +12,24 @@ use parking_lot::Mutex;
 
 use super::cleaner::{Cleaner, CleanerStats, Partitions};
 use super::file::{Disk, File};
-use super::flush::{Chore, Lane, Threads, keep_one};
+use super::flush::{Chore, Keeper, Lane, Threads};
 use super::partition::PartitionLog;
 use super::pool::Pool;
 use super::producers::Limits;
-use super::recover::recover;
+use super::recover::{Verification, recover};
 use super::segment::base_of;
-use crate::config::{LogConfig, TopicConfig};
+use crate::config::{DamagedRecords, LogConfig, TopicConfig};
 use crate::env::Clock;
 use crate::env::files;
 use crate::types::{PartitionId, TopicId};
 
 const RECYCLE_FOLDER: &str = "recycle";
 const LOCK_FILE: &str = "lock";
-/// Threads that close partitions at a stop: each mostly waits for the disk, which commits their syncs together.
-const CLOSERS: usize = 8;
+/// Threads that open partitions at a start and close them at a stop: each mostly waits for the disk, which commits their
+/// syncs together.
+const WORKERS: usize = 8;
+/// Threads that write checkpoints when many partitions need one.
+const KEEPERS: usize = 4;
 
 /// Told of each flush of a partition: its duration and the bytes it covered. Called from the threads that sync.
 pub type FlushObserver = Arc<dyn Fn(Duration, u64) + Send + Sync>;
@@ -68,8 +73,40 @@ impl Work {
 #[derive(Debug)]
 enum Workers {
     Threads(#[expect(dead_code, reason = "dropping it ends the threads")] Threads),
-    /// What the keeper was asked to do and nobody has done yet.
-    Manual(Mutex<Receiver<Chore>>),
+    /// The keeper's place is taken by the caller.
+    Manual(Mutex<Keeper>),
+}
+
+/// Bytes behind the partitions' clean points, all together: what a recovery would have to read.
+#[derive(Debug)]
+pub(super) struct Unchecked {
+    bytes: AtomicU64,
+    /// The keeper is asked to write checkpoints when there are so many.
+    bound: AtomicU64,
+    asked: AtomicBool,
+}
+
+impl Unchecked {
+    fn new(bound: u64) -> Self {
+        Self {
+            bytes: AtomicU64::new(0),
+            bound: AtomicU64::new(bound),
+            asked: AtomicBool::new(false),
+        }
+    }
+
+    pub fn remove(&self, bytes: u64) {
+        self.bytes.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// The keeper begins; what comes from now on may ask again.
+    pub fn begin(&self) {
+        self.asked.store(false, Ordering::SeqCst);
+    }
+
+    pub fn bound_to(&self, bound: u64) {
+        self.bound.store(bound, Ordering::Relaxed);
+    }
 }
 
 /// What every partition log uses.
@@ -82,7 +119,8 @@ pub(super) struct Shared {
     pub boot_id: [u8; 16],
     pub chores: Sender<Chore>,
     pub observer: OnceLock<Observer>,
-    lanes: Arc<[Arc<Lane>]>,
+    pub unchecked: Unchecked,
+    pub lanes: Arc<[Arc<Lane>]>,
     folder: PathBuf,
     /// Held as long as anybody may write here.
     _lock: File,
@@ -111,6 +149,59 @@ impl Shared {
         }
         self.disk.sync_folder(&self.folder)
     }
+
+    /// Counts bytes behind a clean point, and asks the keeper for checkpoints when there are too many.
+    pub fn add_unchecked(&self, bytes: u64) {
+        let unchecked = &self.unchecked;
+        let sum = unchecked.bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if sum >= unchecked.bound.load(Ordering::Relaxed)
+            && !unchecked.asked.swap(true, Ordering::SeqCst)
+        {
+            // A keeper that has ended means that the set of logs is being dropped.
+            let _ = self.chores.send(Chore::Sweep);
+        }
+    }
+}
+
+/// A partition that was asked for.
+enum Open {
+    /// Open already.
+    Known(Arc<PartitionLog>),
+    /// Recovered and not shown yet; whether the names of its folder and its topic's may not be durable.
+    Fresh(Arc<PartitionLog>, bool),
+}
+
+/// Does the same with each item on a few threads; the answers in the order of the items.
+pub(super) fn in_parallel<I: Sync, O: Send>(
+    threads: usize,
+    items: &[I],
+    work: impl Fn(&I) -> O + Sync,
+) -> Vec<O> {
+    if threads <= 1 || items.len() <= 1 {
+        return items.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let some = || {
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(item) = items.get(index) else {
+                return done;
+            };
+            done.push((index, work(item)));
+        }
+    };
+    let mut done: Vec<(usize, O)> = std::thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(some)).collect();
+        let join = |worker: std::thread::ScopedJoinHandle<'_, _>| {
+            worker
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        workers.into_iter().flat_map(join).collect()
+    });
+    done.sort_unstable_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, output)| output).collect()
 }
 
 /// All partition logs of this broker. Cheap to share behind an `Arc`.
@@ -119,7 +210,7 @@ pub struct LogSet {
     shared: Arc<Shared>,
     partitions: Partitions,
     cleaner: Arc<Cleaner>,
-    /// Recovery of one partition must not run twice at once.
+    /// Recovery of one partition must not run twice at once, and not while its topic's files are given away.
     opening: Mutex<()>,
     workers: Workers,
 }
@@ -158,15 +249,7 @@ impl LogSet {
         let context =
             |error: std::io::Error| format!("log folder {}: {error}", directory.display());
         disk.create_folders(directory).map_err(context)?;
-        let lock = disk
-            .lock(&directory.join(LOCK_FILE))
-            .map_err(context)?
-            .ok_or_else(|| {
-                format!(
-                    "log folder {} is in use by another process: stop it, or give this broker another data folder",
-                    directory.display()
-                )
-            })?;
+        let lock = Self::lock(&disk, directory)?;
         let pool = Pool::open(&disk, &directory.join(RECYCLE_FOLDER), config.recycle_bytes)
             .map_err(context)?;
         let lanes: Arc<[Arc<Lane>]> = (0..config.flush_lanes.max(1))
@@ -177,15 +260,10 @@ impl LogSet {
         let paced = background == Background::Threads;
         let cleaner = Cleaner::new(Arc::clone(&partitions), clock.clone(), &config, paced);
         let cleaner = Arc::new(cleaner);
-        let workers = match background {
-            Background::Threads => Workers::Threads(
-                Threads::start(&lanes, chores.clone(), receiver, &cleaner).map_err(context)?,
-            ),
-            Background::Manual => Workers::Manual(Mutex::new(receiver)),
-        };
-        let shared = Shared {
+        let shared = Arc::new(Shared {
             boot_id: disk.boot_id().unwrap_or_default(),
             disk,
+            unchecked: Unchecked::new(config.unchecked_bytes),
             config,
             clock,
             pool,
@@ -194,9 +272,18 @@ impl LogSet {
             lanes,
             folder: directory.to_owned(),
             _lock: lock,
+        });
+        let workers = match background {
+            Background::Threads => {
+                let keeper = Keeper::new(receiver, &partitions, KEEPERS);
+                Workers::Threads(Threads::start(&shared, keeper, &cleaner).map_err(context)?)
+            }
+            Background::Manual => {
+                Workers::Manual(Mutex::new(Keeper::new(receiver, &partitions, 1)))
+            }
         };
         Ok(Arc::new(Self {
-            shared: Arc::new(shared),
+            shared,
             partitions,
             cleaner,
             opening: Mutex::new(()),
@@ -204,15 +291,27 @@ impl LogSet {
         }))
     }
 
+    /// Takes the log folder's lock for as long as the answer lives.
+    pub(super) fn lock(disk: &Disk, directory: &Path) -> Result<File, String> {
+        let lock = disk.lock(&directory.join(LOCK_FILE));
+        let lock = lock.map_err(|error| format!("log folder {}: {error}", directory.display()))?;
+        lock.ok_or_else(|| {
+            format!(
+                "log folder {} is in use by another process: stop it, or give this broker another data folder",
+                directory.display()
+            )
+        })
+    }
+
     /// Does one unit of the given work on the caller's thread; false when there is none of it, or when threads do it.
     pub fn step(&self, work: Work) -> bool {
-        let Workers::Manual(chores) = &self.workers else {
+        let Workers::Manual(keeper) = &self.workers else {
             return false;
         };
         match work {
             Work::Flush => self.shared.lanes.iter().any(|lane| lane.step(true)),
             Work::LazyFlush => self.shared.lanes.iter().any(|lane| lane.step(false)),
-            Work::Checkpoint => keep_one(&chores.lock()),
+            Work::Checkpoint => keeper.lock().step(),
             Work::Clean => self.cleaner.clean_one(),
         }
     }
@@ -234,23 +333,86 @@ impl LogSet {
         id: PartitionId,
         config: Arc<TopicConfig>,
     ) -> Result<Arc<PartitionLog>, String> {
+        let mut opened = self.open_partitions(vec![(id, config)])?;
+        opened.pop().ok_or_else(|| format!("{id} was not opened"))
+    }
+
+    /// Opens partitions, none of them named twice, as `open_partition` does, several at a time. Answers in the order of
+    /// the question.
+    pub fn open_partitions(
+        &self,
+        wanted: Vec<(PartitionId, Arc<TopicConfig>)>,
+    ) -> Result<Vec<Arc<PartitionLog>>, String> {
         let _one = self.opening.lock();
+        let threads = match self.workers {
+            Workers::Threads(_) => WORKERS.min(wanted.len()),
+            Workers::Manual(_) => 1,
+        };
+        let opened = in_parallel(threads, &wanted, |(id, config)| {
+            self.recover_one(*id, config)
+        });
+        let fresh = opened.iter().filter_map(|one| match one {
+            Ok(Open::Fresh(log, parents)) => Some((log, *parents)),
+            _ => None,
+        });
+        self.publish(fresh.collect())?;
+        opened
+            .into_iter()
+            .map(|one| one.map(|(Open::Known(log) | Open::Fresh(log, _))| log))
+            .collect()
+    }
+
+    fn recover_one(&self, id: PartitionId, config: &Arc<TopicConfig>) -> Result<Open, String> {
         if let Some(log) = self.get(id) {
-            log.set_config(config);
-            return Ok(log);
+            log.set_config(Arc::clone(config));
+            return Ok(Open::Known(log));
         }
         let folder: Arc<Path> = self
             .topic_folder(id.topic)
             .join(id.index.to_string())
             .into();
-        let recovered = recover(&self.shared, id, &folder)?;
-        let log = PartitionLog::new(id, &self.shared, config, folder, recovered);
-        self.partitions.write().insert(id, Arc::clone(&log));
-        Ok(log)
+        let verification = Verification {
+            gives_up_damage: config.damaged_records == DamagedRecords::Skip,
+            from_disk: false,
+        };
+        let recovered = recover(&self.shared, id, &folder, verification)?;
+        let parents = recovered.parents_unsynced;
+        let log = PartitionLog::new(id, &self.shared, Arc::clone(config), folder, recovered);
+        Ok(Open::Fresh(log, parents))
+    }
+
+    /// Shows partitions that were recovered. The names of their folders are durable first, each topic's once.
+    fn publish(&self, recovered: Vec<(&Arc<PartitionLog>, bool)>) -> Result<(), String> {
+        let topics: BTreeSet<TopicId> = recovered
+            .iter()
+            .filter(|(_, parents_unsynced)| *parents_unsynced)
+            .map(|(log, _)| log.id().topic)
+            .collect();
+        let root = (!topics.is_empty()).then(|| self.shared.folder.clone());
+        let folders = topics.iter().map(|topic| self.topic_folder(*topic));
+        for folder in folders.chain(root) {
+            let synced = self.shared.disk.sync_folder(&folder);
+            synced.map_err(|error| format!("syncing {}: {error}", folder.display()))?;
+        }
+        let mut partitions = self.partitions.write();
+        for (log, _) in recovered {
+            partitions.insert(log.id(), Arc::clone(log));
+        }
+        Ok(())
     }
 
     pub fn get(&self, id: PartitionId) -> Option<Arc<PartitionLog>> {
         self.partitions.read().get(&id).cloned()
+    }
+
+    /// Verifies a partition's log that stopped, from the disk, and lets it accept again; false when it had not stopped.
+    /// With `accept_damage` what is damaged between whole batches is given up. Blocking.
+    ///
+    /// # Errors
+    /// Says why the log stays stopped.
+    pub fn recover_partition(&self, id: PartitionId, accept_damage: bool) -> Result<bool, String> {
+        let log = self.get(id).ok_or_else(|| format!("{id} is not open"))?;
+        log.recover_again(accept_damage)
     }
 
     /// Every open partition, in the order of their ids.
@@ -337,12 +499,7 @@ impl LogSet {
             logs.iter().for_each(|log| log.close());
             return;
         }
-        let share = logs.len().div_ceil(CLOSERS).max(1);
-        std::thread::scope(|scope| {
-            for logs in logs.chunks(share) {
-                scope.spawn(move || logs.iter().for_each(|log| log.close()));
-            }
-        });
+        in_parallel(WORKERS, &logs, |log| log.close());
     }
 
     #[cfg(test)]

@@ -193,6 +193,7 @@ impl Writer {
         self.next_offset = next_offset;
         log.log_end.store(next_offset, Ordering::SeqCst);
         self.uncheckpointed += size;
+        log.shared.add_unchecked(size);
         if self.uncheckpointed >= CHECKPOINT_BYTES {
             log.request_checkpoint();
         }
@@ -235,6 +236,10 @@ impl Writer {
             return Ok(());
         };
         let (file, header) = segment.activate(&log.shared.disk)?;
+        // A segment with gaps between its offsets takes nothing: the next begins.
+        if header.compacted.is_some() {
+            return Ok(());
+        }
         let allocated = file
             .len()
             .map_err(|error| refused("opening the active segment", &error))?;

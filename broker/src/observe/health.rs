@@ -77,12 +77,22 @@ impl Health {
     }
 }
 
-/// The reason that `stopped` of `total` partitions give, if any.
-pub fn stopped_partitions(stopped: usize, total: usize) -> Option<Reason> {
-    (stopped > 0).then(|| Reason {
+/// Stopped partitions that are named.
+const NAMED: usize = 5;
+
+/// The reason that partitions give which stopped accepting, if any: each in a line that says which and why.
+pub fn stopped_partitions(stopped: &[String], total: usize) -> Option<Reason> {
+    let named: Vec<&str> = stopped.iter().take(NAMED).map(String::as_str).collect();
+    let others = match stopped.len() - named.len() {
+        0 => String::new(),
+        others => format!("; and {others} more"),
+    };
+    (!stopped.is_empty()).then(|| Reason {
         reason: "partitions-stopped",
         detail: format!(
-            "{stopped} of {total} partitions do not accept, after a failed write or sync or because of damage; the log says which and why"
+            "{} of {total} partitions do not accept, after a failed write or sync or because of damage: {}{others}",
+            stopped.len(),
+            named.join("; ")
         ),
     })
 }
@@ -114,10 +124,20 @@ mod tests {
     fn stopped_partitions_are_a_reason() {
         let health = Health::new();
         health.serving();
-        assert!(health.set_check(Box::new(|| stopped_partitions(2, 9).into_iter().collect())));
+        let stopped = ["orders [1]: why".to_owned(), "orders [2]: why".to_owned()];
+        let check = move || stopped_partitions(&stopped, 9).into_iter().collect();
+        assert!(health.set_check(Box::new(check)));
         assert_eq!(words(&health), ["partitions-stopped"]);
         assert!(health.reasons()[0].detail.starts_with("2 of 9 partitions"));
-        assert_eq!(stopped_partitions(0, 9), None);
+        assert!(
+            health.reasons()[0]
+                .detail
+                .ends_with("orders [1]: why; orders [2]: why")
+        );
+        assert_eq!(stopped_partitions(&[], 9), None);
+        let many = vec!["x".to_owned(); 8];
+        let reason = stopped_partitions(&many, 9).expect("a reason");
+        assert!(reason.detail.ends_with("x; and 3 more"));
         assert!(!health.set_check(Box::new(Vec::new)));
     }
 }

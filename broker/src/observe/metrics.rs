@@ -314,6 +314,12 @@ impl GaugeSink<'_> {
         self.add(Group::Cleaner, &[], metric, value);
     }
 
+    /// Stretches of offsets that are damaged, and reads that went on behind one.
+    pub fn damage(&mut self, ranges: usize, skips: u64) {
+        self.add(Group::Broker, &[], Metric::DamagedRanges, ranges as f64);
+        self.add(Group::Broker, &[], Metric::DamageSkips, skips as f64);
+    }
+
     /// Bytes on disk of one partition of a topic.
     pub fn topic_log_bytes(&mut self, topic: &str, bytes: u64) {
         self.add(Group::Topic, &[topic], Metric::TopicLogBytes, bytes as f64);

@@ -147,6 +147,8 @@ metrics! {
     Broker [], Normal {
         Partitions "tidegate_partitions" MetricKind::Gauge, "Partitions of this broker.";
         PartitionsStopped "tidegate_partitions_stopped" MetricKind::Gauge, "Partitions whose log does not accept: stopped after a failed write or sync, or found damaged.";
+        DamagedRanges "tidegate_log_damaged_ranges" MetricKind::Gauge, "Stretches of offsets that are known to be damaged, in all partitions.";
+        DamageSkips "tidegate_log_damage_skips_total" MetricKind::ReadCounter, "Reads that went on behind damaged records, where tidegate.damaged-records is skip.";
     }
     LogState ["durability", "state"], Normal {
         LogPartitions "tidegate_log_partitions" MetricKind::Gauge, "Partitions by tidegate.durability (fsync: acks=all is answered after fdatasync; os: from the page cache) and by state: accepting; stopped after a failed write or sync; damaged, as recovery found it.";

@@ -120,6 +120,7 @@ fn touched() -> Metrics {
         sink.log_partitions("fsync", "accepting", 7);
         sink.log_partitions("fsync", "damaged", 1);
         sink.log_partitions("os", "stopped", 0);
+        sink.damage(2, 3);
         sink.topic_log_bytes("orders", 1000);
         sink.topic_log_bytes("orders", 24);
         sink.group_lag("readers", "orders", 0, 5);
@@ -236,6 +237,8 @@ const TOUCHED: &[(&str, f64)] = &[
     "tidegate_log_partitions{durability=\"os\",state=\"stopped\"}",
     0.0,
 ),
+("tidegate_log_damaged_ranges", 2.0),
+("tidegate_log_damage_skips_total", 3.0),
 ("tidegate_groups{state=\"Stable\"}", 1.0),
 (
     "tidegate_group_lag{group=\"readers\",topic=\"orders\"}",

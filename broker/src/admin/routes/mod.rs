@@ -1,5 +1,6 @@
 //! The routes, by resource.
 
+mod log;
 mod plugins;
 mod status;
 mod users;
@@ -24,6 +25,8 @@ pub(super) fn open() -> Router<Arc<Shared>> {
 pub(super) fn guarded() -> Router<Arc<Shared>> {
     Router::new()
         .route("/v1/topics", get(status::topics))
+        .route("/v1/log", get(log::list))
+        .route("/v1/log/{topic}/{partition}/recover", post(log::recover))
         .route("/v1/plugins", get(plugins::list))
         .route(
             "/v1/plugins/{name}",

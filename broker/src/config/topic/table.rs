@@ -1,7 +1,7 @@
 //! The table of topic settings. Names, types and bounds are Kafka's (`TopicConfig` and `LogConfig` of Kafka 4), our own
 //! begin with `tidegate.`.
 
-use super::{Durability, TimestampType, TopicConfig, TransformFailure};
+use super::{DamagedRecords, Durability, TimestampType, TopicConfig, TransformFailure};
 use crate::config::error::nearest;
 
 /// Type and inclusive bounds of a topic setting. `unit` is for people who write the configuration file.
@@ -351,6 +351,13 @@ const TABLE: &[TopicSetting] = &[
         Durability,
         "fsync: consumers see synced records only, and acks=all answers after fdatasync, so that what it acknowledged survives loss of power. \
          os: records are seen at append and acks=all answers from the page cache, which survives the end of the process but not loss of power."
+    ),
+    named!(
+        "tidegate.damaged-records",
+        damaged_records,
+        DamagedRecords,
+        "stop: a read that meets damaged records is answered with CORRUPT_MESSAGE, and a log that is found damaged at a start takes no records \
+         until an operator has looked (tidegate log recover). skip: reads and appends go on behind the damage, which metrics and log tell of."
     ),
     TopicSetting {
         name: "tidegate.partitioner",

@@ -4,6 +4,7 @@ mod append;
 mod commit;
 mod compaction;
 mod crash;
+mod damage;
 mod faulty;
 mod formats;
 mod inspection;
@@ -11,6 +12,7 @@ mod parsing;
 mod reading;
 mod recovery;
 mod recycling;
+mod repair;
 mod restart;
 mod retention;
 

@@ -191,3 +191,121 @@ fn opening_twice_answers_the_same_log() {
     assert_eq!(logs.partitions().len(), 1);
     assert_eq!(one.id(), id(1));
 }
+
+#[test]
+fn partitions_are_recovered_together_and_come_in_the_order_of_the_question() {
+    let fixture = Fixture::new();
+    {
+        let logs = fixture.open();
+        for number in 1..=20 {
+            append(&fixture.partition(&logs, number), &[&[number; 10]]);
+        }
+    }
+    let syncs = fixture.disk.faults.syncs();
+    let logs = fixture.open();
+    let config = Arc::new(fixture.topic.clone());
+    let wanted = (1..=20)
+        .rev()
+        .map(|number| (id(number), Arc::clone(&config)));
+    let opened = logs.open_partitions(wanted.collect()).expect("opened");
+    for (log, number) in opened.iter().zip((1..=20_u8).rev()) {
+        assert_eq!(log.id(), id(number));
+        assert_eq!(read_all(log), [(0, vec![number; 10])]);
+    }
+    // Each has its file, its folder and its topic's folder synced, and the log folder is synced once.
+    assert_eq!(fixture.disk.faults.syncs() - syncs, 20 * 3 + 1);
+    let again = fixture.partition(&logs, 7);
+    assert!(opened.iter().any(|log| Arc::ptr_eq(log, &again)));
+}
+
+#[test]
+fn what_lies_behind_all_checkpoints_together_is_bounded() {
+    let mut fixture = Fixture::new();
+    fixture.config.unchecked_bytes = 1 << 20;
+    let logs = fixture.open();
+    let opened: Vec<_> = (1..=5)
+        .map(|number| fixture.partition(&logs, number))
+        .collect();
+    for log in opened.iter().cycle().take(50) {
+        append(log, &[&[7; 100_000]]);
+    }
+    let behind = || opened.iter().map(|log| log.unchecked()).sum::<u64>();
+    eventually("checkpoints", || behind() < 1 << 20);
+    // A partition without any records, and one that is deleted, stand in nobody's way.
+    logs.delete_topic(topic_id(1)).expect("deleted");
+    for log in opened[1..].iter().cycle().take(50) {
+        append(log, &[&[7; 100_000]]);
+    }
+    eventually("checkpoints", || behind() < 1 << 20);
+}
+
+#[test]
+fn a_deletion_that_is_cut_short_anywhere_is_finished_by_the_next_run() {
+    use crate::log::file::Operation;
+    for operation in [
+        Operation::Open,
+        Operation::Write,
+        Operation::Sync,
+        Operation::Rename,
+        Operation::Remove,
+    ] {
+        for allowed in 0..6 {
+            let mut fixture = Fixture::new();
+            fixture.topic.segment_bytes = 4096 + 2000;
+            let logs = fixture.open();
+            let log = fixture.partition(&logs, 1);
+            for number in 0..5 {
+                append(&log, &[&[number; 1000]]);
+            }
+            commit(&log);
+            drop(log);
+            fixture
+                .disk
+                .faults
+                .fail(operation, allowed, rustix::io::Errno::IO);
+            let outcome = logs.delete_topic(topic_id(1));
+            fixture.disk.faults.heal();
+            drop(logs);
+            let logs = fixture.open();
+            let left = logs.topics_on_disk().expect("listed");
+            if outcome.is_ok() && left.is_empty() {
+                continue;
+            }
+            // As a start does with topics that the catalog no longer names.
+            logs.delete_topic(topic_id(1)).expect("deleted");
+            assert_eq!(
+                logs.topics_on_disk(),
+                Ok(Vec::new()),
+                "{operation:?} {allowed}"
+            );
+            assert!(!fixture.folder(1).exists());
+            append(&fixture.partition(&logs, 1), &[b"anew"]);
+        }
+    }
+}
+
+#[test]
+fn producers_are_found_again_without_a_checkpoint() {
+    let mut fixture = Fixture::new();
+    fixture.topic.segment_bytes = 4096 + 500;
+    let last = {
+        let logs = fixture.open();
+        let log = fixture.partition(&logs, 1);
+        let mut last = None;
+        for round in 0..10 {
+            last = Some(log.append(numbered(4, 1, round * 2, 2)).expect("appended"));
+        }
+        logs.shutdown();
+        last.expect("ten batches")
+    };
+    std::fs::remove_file(fixture.folder(1).join("checkpoint")).expect("removed");
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    let again = log.append(numbered(4, 1, 18, 2)).expect("answered");
+    assert!(again.duplicate);
+    assert_eq!(again.base_offset, last.base_offset);
+    let skipped = log.append(numbered(4, 1, 22, 2)).expect_err("out of order");
+    assert!(matches!(skipped, AppendError::OutOfOrderSequence { .. }));
+    log.append(numbered(4, 1, 20, 2))
+        .expect("the next in order");
+}
