@@ -31,6 +31,8 @@ pub struct Broker {
     /// Resident memory before any load.
     pub idle_bytes: Option<u64>,
     pid: Option<u32>,
+    address: String,
+    ca: Option<PathBuf>,
     _spawned: Option<Spawned>,
 }
 
@@ -54,6 +56,8 @@ impl Broker {
             start: None,
             idle_bytes: None,
             pid: options.pid,
+            address: address.to_owned(),
+            ca: options.ca.clone(),
             _spawned: None,
         })
     }
@@ -82,8 +86,34 @@ impl Broker {
             start: Some(start),
             idle_bytes: status_bytes(pid, "VmRSS:"),
             pid: Some(pid),
+            address,
+            ca: Some(ca),
             _spawned: Some(spawned),
         })
+    }
+
+    /// A client with connections of its own.
+    pub async fn connect(&self) -> Result<Client> {
+        connect(&self.address, self.ca.as_deref()).await
+    }
+
+    /// Syncs so far, and the seconds that they took.
+    pub async fn syncs(&self) -> Result<(f64, f64)> {
+        let admin = self
+            .admin
+            .as_ref()
+            .context("syncs are counted by the broker: give --admin")?;
+        let answer = reqwest::get(format!("http://{admin}/metrics")).await?;
+        let text = answer.error_for_status()?.text().await?;
+        let read = |name: &str| {
+            let mut lines = text.lines();
+            let value = lines.find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            value.and_then(|value| value.parse().ok()).unwrap_or(0.0)
+        };
+        Ok((
+            read("tidegate_flush_duration_seconds_count"),
+            read("tidegate_flush_duration_seconds_sum"),
+        ))
     }
 
     pub fn usage(&self) -> Option<Usage> {

@@ -6,8 +6,10 @@
 //! `README.md`.
 
 mod broker;
+mod commit;
 mod compaction;
 mod consume;
+mod disk;
 mod latency;
 mod options;
 mod payload;
@@ -55,6 +57,9 @@ async fn main() -> Result<()> {
 
 /// One variant on a broker of its own (with `--spawn`), or on a topic of its own.
 async fn run(options: &Options, variant: &Variant) -> Result<Measured> {
+    if let options::Scenario::Disk(file) = variant.scenario {
+        return disk::run(options, variant, file).await;
+    }
     let broker = Broker::open(options, variant.transport).await?;
     let client = broker.client.clone();
     let topic = create_topic(options, variant, &broker).await?;
@@ -63,6 +68,8 @@ async fn run(options: &Options, variant: &Variant) -> Result<Measured> {
         options::Scenario::Consume => consume::run(options, variant, &broker, &topic).await?,
         options::Scenario::Compaction => compaction::run(options, variant, &broker, &topic).await?,
         options::Scenario::Latency => latency::run(options, variant, &broker, &topic).await?,
+        options::Scenario::Commit => commit::run(options, variant, &broker, &topic).await?,
+        options::Scenario::Disk(_) => bail!("the disk is measured without a broker"),
     };
     measured.start = broker.start;
     measured.idle_bytes = broker.idle_bytes;

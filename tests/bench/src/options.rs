@@ -13,6 +13,7 @@ use tidegate_client::{Acks, Bootstrap, Transport};
     about = "Measures a broker: throughput, latency, CPU, memory",
     after_help = "Examples:\n  bench all --spawn target/release/tidegate --rounds 5\n  \
                   bench produce --spawn target/release/tidegate --sizes 1024 --acks 1\n  \
+                  bench commit --spawn target/release/tidegate --data /var/lib/bench --rounds 5\n  \
                   bench latency --bootstrap tcp://127.0.0.1:9092 --pid 4711 --rate 5000\n  \
                   bench produce --spawn target/release/tidegate --identity target/plugins/identity.wasm"
 )]
@@ -31,6 +32,8 @@ enum Command {
     Latency(Settings),
     /// From the intended send time to the acknowledgement, quiet and while another topic is compacted
     Compaction(Settings),
+    /// acks=all, one small batch at a time, by one producer and by many, beside what the disk itself can do
+    Commit(Settings),
     /// The first three
     All(Settings),
 }
@@ -48,7 +51,7 @@ pub struct Settings {
     /// Start this `tidegate` binary anew for every run, on a data folder of its own
     #[arg(long, value_name = "PATH")]
     pub spawn: Option<PathBuf>,
-    /// Where spawned brokers keep their data; without it the system's temporary folder
+    /// Where spawned brokers keep their data, and where the disk is measured; without it the system's temporary folder
     #[arg(long, value_name = "DIR")]
     pub data: Option<PathBuf>,
     /// The process of --bootstrap's broker: without it CPU and memory are not known
@@ -87,10 +90,13 @@ pub struct Settings {
     /// Batches on the way at once
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub in_flight: u64,
+    /// Producers of the commit run that write at once, each on a connection of its own
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,16", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub producers: Vec<u32>,
     /// Records a second of the latency run
     #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub rate: u64,
-    /// Seconds of the latency run that count
+    /// Seconds of a latency or commit run that count
     #[arg(long, value_name = "S", default_value_t = 8, value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub seconds: u64,
     /// Seconds before those, which do not
@@ -133,6 +139,19 @@ pub enum Scenario {
     Consume,
     Latency,
     Compaction,
+    /// Writing with acks=all, each producer waiting for its answer before it goes on.
+    Commit,
+    /// The same writes and syncs, on a file and without a broker.
+    Disk(DiskFile),
+}
+
+/// What kind of file is written to.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum DiskFile {
+    /// Its blocks are reserved and were never written, as in a log's newest segment.
+    Reserved,
+    /// It was written before, as a segment's file is that is used again: the least that a sync can cost.
+    Written,
 }
 
 /// One row of the table.
@@ -144,6 +163,8 @@ pub struct Variant {
     pub acks: Acks,
     pub identity: bool,
     pub client: ClientKind,
+    /// Of the commit run.
+    pub producers: u32,
 }
 
 impl fmt::Display for Variant {
@@ -153,6 +174,18 @@ impl fmt::Display for Variant {
             Scenario::Consume => "consume",
             Scenario::Latency => "latency",
             Scenario::Compaction => "compaction",
+            Scenario::Commit => {
+                let (transport, size) = (self.transport.scheme(), self.size);
+                let count = self.producers;
+                return write!(f, "acks=all {transport} {size} B, {count} at once");
+            }
+            Scenario::Disk(file) => {
+                let kind = match file {
+                    DiskFile::Reserved => "reserved",
+                    DiskFile::Written => "written",
+                };
+                return write!(f, "disk: write + fdatasync {} B, {kind} file", self.size);
+            }
         };
         let client = match self.client {
             ClientKind::Lean => "lean",
@@ -181,6 +214,7 @@ impl std::ops::Deref for Options {
             | Command::Consume(settings)
             | Command::Latency(settings)
             | Command::Compaction(settings)
+            | Command::Commit(settings)
             | Command::All(settings) => settings,
         }
     }
@@ -193,6 +227,11 @@ impl Options {
             Command::Consume(_) => &[Scenario::Consume],
             Command::Latency(_) => &[Scenario::Latency],
             Command::Compaction(_) => &[Scenario::Compaction],
+            Command::Commit(_) => &[
+                Scenario::Disk(DiskFile::Written),
+                Scenario::Disk(DiskFile::Reserved),
+                Scenario::Commit,
+            ],
             Command::All(_) => &[Scenario::Produce, Scenario::Consume, Scenario::Latency],
         }
     }
@@ -210,23 +249,32 @@ impl Options {
         };
         let mut variants = Vec::new();
         for scenario in self.scenarios() {
-            for transport in &transports {
+            for transport in self.transports_of(*scenario, &transports) {
                 for size in &self.sizes {
-                    for acks in self.acks_of(*scenario) {
-                        for identity in identities {
-                            // Reading does not run a transform on produce.
-                            if *identity && *scenario == Scenario::Consume {
-                                continue;
-                            }
-                            variants.push(Variant {
-                                scenario: *scenario,
-                                transport: *transport,
-                                size: *size,
-                                acks: *acks,
-                                identity: *identity,
-                                client: self.client,
-                            });
+                    let acks = self.acks_of(*scenario);
+                    let combined = acks.iter().flat_map(|acks| {
+                        identities.iter().flat_map(move |identity| {
+                            self.producers_of(*scenario)
+                                .iter()
+                                .map(move |producers| (*acks, *identity, *producers))
+                        })
+                    });
+                    for (acks, identity, producers) in combined {
+                        // Reading does not run a transform on produce.
+                        let runs_transform =
+                            matches!(scenario, Scenario::Produce | Scenario::Latency);
+                        if identity && !runs_transform {
+                            continue;
                         }
+                        variants.push(Variant {
+                            scenario: *scenario,
+                            transport: *transport,
+                            size: *size,
+                            acks,
+                            identity,
+                            client: self.client,
+                            producers,
+                        });
                     }
                 }
             }
@@ -241,7 +289,23 @@ impl Options {
     fn acks_of(&self, scenario: Scenario) -> &[Acks] {
         match scenario {
             Scenario::Consume => &[Acks::Leader],
+            Scenario::Commit | Scenario::Disk(_) => &[Acks::All],
             _ => &self.acks,
+        }
+    }
+
+    fn producers_of(&self, scenario: Scenario) -> &[u32] {
+        match scenario {
+            Scenario::Commit => &self.producers,
+            _ => &[1],
+        }
+    }
+
+    /// The disk is the same however it is reached.
+    fn transports_of<'t>(&self, scenario: Scenario, all: &'t [Transport]) -> &'t [Transport] {
+        match scenario {
+            Scenario::Disk(_) => &all[..all.len().min(1)],
+            _ => all,
         }
     }
 }
@@ -280,6 +344,15 @@ mod tests {
             [
                 "produce tls 100 B acks=all full",
                 "produce tls 100 B acks=all full identity"
+            ]
+        );
+        assert_eq!(
+            rows("bench commit --spawn t --transports tcp --sizes 100 --producers 1,16"),
+            [
+                "disk: write + fdatasync 100 B, written file",
+                "disk: write + fdatasync 100 B, reserved file",
+                "acks=all tcp 100 B, 1 at once",
+                "acks=all tcp 100 B, 16 at once"
             ]
         );
     }

@@ -15,6 +15,10 @@ pub struct Measured {
     pub p50: Option<f64>,
     pub p99: Option<f64>,
     pub p999: Option<f64>,
+    pub syncs_per_second: Option<f64>,
+    pub records_per_sync: Option<f64>,
+    /// Mean time of one sync, in microseconds.
+    pub sync_time: Option<f64>,
     pub cpu_per_gigabyte: Option<f64>,
     pub peak_bytes: Option<u64>,
     pub idle_bytes: Option<u64>,
@@ -24,12 +28,15 @@ pub struct Measured {
 /// A column: its heading, what it shows of a run, and with how many digits behind the point.
 type Column = (&'static str, fn(&Measured) -> Option<f64>, usize);
 
-const COLUMNS: [Column; 9] = [
+const COLUMNS: [Column; 12] = [
     ("MB/s", |run| run.megabytes_per_second, 1),
     ("records/s", |run| run.records_per_second, 0),
     ("p50 µs", |run| run.p50, 0),
     ("p99 µs", |run| run.p99, 0),
     ("p99.9 µs", |run| run.p999, 0),
+    ("syncs/s", |run| run.syncs_per_second, 0),
+    ("records/sync", |run| run.records_per_sync, 1),
+    ("mean sync µs", |run| run.sync_time, 0),
     ("broker CPU s/GB", |run| run.cpu_per_gigabyte, 2),
     (
         "peak MB",
@@ -73,10 +80,15 @@ impl Report {
         } else {
             presets::UTF8_HORIZONTAL_ONLY
         });
-        let headings = COLUMNS.iter().map(|(heading, ..)| *heading);
+        let runs = || self.rows.iter().flat_map(|(_, runs)| runs);
+        let columns: Vec<&Column> = COLUMNS
+            .iter()
+            .filter(|(_, value, _)| runs().any(|run| value(run).is_some()))
+            .collect();
+        let headings = columns.iter().map(|(heading, ..)| *heading);
         table.set_header(std::iter::once("run").chain(headings));
         for (name, runs) in &self.rows {
-            let cells = COLUMNS.iter().map(|column| cell(column, runs));
+            let cells = columns.iter().map(|column| cell(column, runs));
             table.add_row(std::iter::once(name.clone()).chain(cells));
         }
         println!("{}", table.trim_fmt());
