@@ -11,6 +11,7 @@ mod seeds;
 mod tests;
 
 use crate::coordinator::record::fuzz as coordinator;
+use crate::coordinator::transaction::record::fuzz as transaction;
 use crate::kafka::guard::fuzz as guard;
 use crate::log::fuzz as log;
 
@@ -51,6 +52,10 @@ pub const TARGETS: &[Target] = &[
     Target {
         name: "segment_header",
         run: log::segment_header,
+    },
+    Target {
+        name: "transaction_record",
+        run: transaction::transaction_record,
     },
 ];
 

@@ -82,7 +82,7 @@ const LAYERS: &[Layer] = &[
     // Only in unit tests and fuzz builds: calls the readers of untrusted bytes.
     Layer {
         module: "fuzz",
-        may_import: &["env", "log::fuzz", "coordinator::record", "kafka::guard", "kafka::apis"],
+        may_import: &["env", "log::fuzz", "coordinator::record", "coordinator::transaction::record", "kafka::guard", "kafka::apis"],
         must_not_name: &SOCKETS,
     },
 ];

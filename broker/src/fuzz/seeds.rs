@@ -1,6 +1,7 @@
 //! What each corpus begins with.
 
 use crate::coordinator::record::tests as coordinator;
+use crate::coordinator::transaction::record::tests as transaction;
 use crate::kafka::guard::tests as guard;
 use crate::log::fuzz::seeds as log;
 
@@ -14,6 +15,7 @@ pub fn of(target: &str) -> Vec<(String, Vec<u8>)> {
         "recovery" => log::recovery(),
         "request" => guard::seeds(),
         "segment_header" => log::segment_header(),
+        "transaction_record" => transaction::seeds(),
         _ => Vec::new(),
     }
 }

@@ -6,6 +6,11 @@
 //!
 //! Schemas: `TransactionLogKey.json`, `TransactionLogValue.json` of Apache Kafka's `transaction-coordinator` module.
 
+#[cfg(any(test, fuzzing))]
+pub mod fuzz;
+#[cfg(test)]
+pub(crate) mod tests;
+
 use bytes::{BufMut, Bytes, BytesMut};
 
 use super::machine::{
@@ -151,6 +156,3 @@ fn read_partitions(value: &mut Reader) -> Result<Partitions, RecordError> {
     }
     Ok(partitions)
 }
-
-#[cfg(test)]
-mod tests;

@@ -34,7 +34,7 @@ requests! {
     DeleteGroupsRequest InitProducerIdRequest SaslHandshakeRequest SaslAuthenticateRequest CreateAclsRequest
     DescribeAclsRequest DeleteAclsRequest DescribeLogDirsRequest AddPartitionsToTxnRequest AddOffsetsToTxnRequest
     EndTxnRequest WriteTxnMarkersRequest TxnOffsetCommitRequest DescribeProducersRequest DescribeTransactionsRequest
-    ListTransactionsRequest
+    ListTransactionsRequest DeleteRecordsRequest
 }
 
 /// The target: what is decoded equals what the plain decoder reads, and survives being written and read again.

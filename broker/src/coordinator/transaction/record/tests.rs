@@ -13,6 +13,22 @@ fn transaction(state: State) -> Transaction {
     transaction
 }
 
+/// For fuzzing: every state, and an id that was forgotten.
+pub(crate) fn seeds() -> Vec<(String, Vec<u8>)> {
+    let key = key("id").unwrap();
+    let front = |flags: u8| [&[flags, u8::try_from(key.len()).unwrap()], &key[..]].concat();
+    let of_state = |state: State| {
+        let mut transaction = transaction(state);
+        transaction.next_producer_id = 8;
+        transaction.client_version = ClientVersion::BumpsEpoch;
+        let value = value(&transaction).unwrap();
+        (format!("{state:?}"), [&front(0), &value[..]].concat())
+    };
+    let mut seeds: Vec<_> = State::ALL.into_iter().map(of_state).collect();
+    seeds.push(("forgotten".into(), front(1)));
+    seeds
+}
+
 fn read(value: &[u8]) -> Result<Transaction, RecordError> {
     let value = Some(Bytes::copy_from_slice(value));
     let decoded = decode(key("id")?, value)?;
