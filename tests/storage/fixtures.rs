@@ -21,7 +21,7 @@ use crate::folder::{self, Contents};
 /// Stopped cleanly, and killed with records behind the last checkpoint.
 const VARIANTS: [&str; 2] = ["stopped", "killed"];
 
-/// Retention comes by often, and groups never grow too old.
+/// Retention and compaction come by often, and groups never grow too old.
 const CONFIG: &str = r#"
 [broker]
 data-dir = "{data}"
@@ -33,6 +33,7 @@ bind = "127.0.0.1:0"
 
 [log]
 retention-check-interval = "100ms"
+cleaner-interval = "100ms"
 
 [groups]
 offsets-retention = "3650d"

@@ -3,15 +3,16 @@
 //! What is written down is what clients see: where each partition begins and ends and a checksum of every byte that a fetch
 //! of it gives, the groups' offsets, and the last batch of an idempotent producer with the offset that it was given.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use bytes::Bytes;
 use harness::batch::{self, Producer};
-use harness::{Broker, RawClient};
+use harness::{Broker, Dialect, RawClient, Transactional, fetch_all};
 use kafka_protocol::messages::incremental_alter_configs_request::{
     AlterConfigsResource, AlterableConfig,
 };
@@ -31,6 +32,12 @@ pub struct Contents {
     pub partitions: Vec<Partition>,
     pub offsets: Vec<Committed>,
     pub producers: Vec<LastBatch>,
+    /// From format 2 on.
+    #[serde(default)]
+    pub transactions: Vec<CommittedView>,
+    /// From format 2 on: of a compacted topic, a checksum of the latest value of each key.
+    #[serde(default)]
+    pub latest: BTreeMap<String, u32>,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -50,6 +57,16 @@ pub struct Committed {
     pub topic: String,
     pub partition: i32,
     pub offset: i64,
+}
+
+/// What a `read_committed` consumer sees of a partition.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct CommittedView {
+    pub topic: String,
+    pub partition: i32,
+    pub records: usize,
+    /// CRC-32C of their values.
+    pub values: u32,
 }
 
 /// The last batch of an idempotent producer: sent again, it is a duplicate with this base offset.
@@ -145,10 +162,14 @@ pub fn fill(broker: &Broker) -> Result<Contents> {
     }
     shorten(&mut client)?;
     delete(&mut client, "removed")?;
+    transact(&mut client)?;
+    compact(&mut client)?;
     let mut contents = Contents {
         partitions: Vec::new(),
         offsets: Vec::new(),
         producers,
+        transactions: Vec::new(),
+        latest: BTreeMap::new(),
     };
     contents.read(&mut client)?;
     Ok(contents)
@@ -263,16 +284,136 @@ fn shorten(client: &mut RawClient) -> Result<()> {
     let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
     let code = client.request(1, &request)?.responses[0].error_code;
     ensure!(code == 0, "retention.bytes of shortened: error {code}");
-    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    let deadline = Instant::now() + Duration::from_secs(30);
     while client.list_offset("shortened", 0, -2)? == 0 {
-        ensure!(
-            std::time::Instant::now() < deadline,
-            "retention took nothing"
-        );
+        ensure!(Instant::now() < deadline, "retention took nothing");
         // Retention announces nothing; it comes by every 100 ms.
         std::thread::sleep(Duration::from_millis(20));
     }
     Ok(())
+}
+
+/// One transaction is committed, one aborted, one committed with a group's offset, and one left open.
+fn transact(client: &mut RawClient) -> Result<()> {
+    client.create_topic(TRANSACTIONAL, 1, &[KEPT])?;
+    let mut producer = Transactional::new("fixture", Dialect::Implicit);
+    retried(|| producer.initialize(client, TRANSACTION_TIMEOUT))?;
+    for (round, end) in [Some(true), Some(false), Some(true), None]
+        .into_iter()
+        .enumerate()
+    {
+        let records = values("transaction", round * 5, 5);
+        let records: Vec<_> = records.iter().map(|value| (None, &value[..])).collect();
+        let identity = Producer {
+            id: producer.producer_id,
+            epoch: producer.epoch,
+            base_sequence: 0,
+        };
+        let batch = batch::transactional(&records, identity);
+        retried(|| {
+            producer.send_produce(client, TRANSACTIONAL, 0, batch.clone())?;
+            Ok(producer.receive_produce(client)?.0)
+        })?;
+        if round == 2 {
+            retried(|| producer.commit_offset(client, GROUPS[1], ("orders", 0), 33))?;
+        }
+        if let Some(commit) = end {
+            retried(|| producer.end(client, commit))?;
+        }
+    }
+    Ok(())
+}
+
+/// Asks again while the answer is one of those that ask for it.
+fn retried(mut ask: impl FnMut() -> Result<i16>) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(30);
+    loop {
+        let code = ask()?;
+        if code == 0 {
+            return Ok(());
+        }
+        let again = TRY_AGAIN.contains(&code) && Instant::now() < deadline;
+        ensure!(again, "a transactional request: error {code}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Fills a compacted topic, and waits until its sealed segments are compacted.
+fn compact(client: &mut RawClient) -> Result<()> {
+    let dirty = ("min.cleanable.dirty.ratio", "0.01");
+    let policy = ("cleanup.policy", "compact");
+    client.create_topic(COMPACTED, 1, &[policy, dirty, SMALL_SEGMENTS])?;
+    let mut written = 0;
+    for round in 0..55 {
+        let values = values("keyed", round * 60, 60);
+        let keys: Vec<_> = (0..60)
+            .map(|number| format!("key-{}", number % 25))
+            .collect();
+        let keyed = keys.iter().zip(&values);
+        let records: Vec<_> = keyed
+            .map(|(key, value)| (Some(key.as_bytes()), &value[..]))
+            .collect();
+        send_batch(
+            client,
+            COMPACTED,
+            0,
+            batch::build(&records, Producer::default()),
+        )?;
+        written += records.len();
+    }
+    let deadline = Instant::now() + Duration::from_secs(60);
+    while read_committed(client, COMPACTED)?.len() > written / 2 {
+        ensure!(Instant::now() < deadline, "nothing was compacted");
+        // Compaction announces nothing; it looks every 100 ms.
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}
+
+/// Every record of partition 0 that a `read_committed` consumer sees now.
+fn read_committed(client: &mut RawClient, topic: &str) -> Result<Vec<batch::Record>> {
+    let mut records = Vec::new();
+    let mut next = 0;
+    loop {
+        let mut fetched = fetch_all(client, &[(topic, 0, next)], true, Duration::ZERO)?;
+        let fetched = fetched.pop().context("no answer on the partition")?;
+        ensure!(
+            fetched.error_code == 0,
+            "fetch of {topic}: error {}",
+            fetched.error_code
+        );
+        records.extend(fetched.records);
+        if fetched.next == next {
+            return Ok(records);
+        }
+        next = fetched.next;
+    }
+}
+
+impl CommittedView {
+    fn read(client: &mut RawClient, topic: &str) -> Result<Self> {
+        let records = read_committed(client, topic)?;
+        let values = records.iter().filter_map(|record| record.value.as_ref());
+        Ok(Self {
+            topic: topic.to_owned(),
+            partition: 0,
+            records: records.len(),
+            values: values.fold(0, |crc, value| crc32c::crc32c_append(crc, value)),
+        })
+    }
+}
+
+fn latest(client: &mut RawClient) -> Result<BTreeMap<String, u32>> {
+    let records = read_committed(client, COMPACTED)?;
+    let of_record = |record: &batch::Record| {
+        let key = record.key.as_deref().unwrap_or_default();
+        let value = record.value.as_deref().unwrap_or_default();
+        (
+            String::from_utf8_lossy(key).into_owned(),
+            crc32c::crc32c(value),
+        )
+    };
+    Ok(records.iter().map(of_record).collect())
 }
 
 fn delete(client: &mut RawClient, topic: &str) -> Result<()> {
@@ -284,6 +425,11 @@ fn delete(client: &mut RawClient, topic: &str) -> Result<()> {
     Ok(())
 }
 
+/// COORDINATOR_LOAD_IN_PROGRESS, COORDINATOR_NOT_AVAILABLE, NOT_COORDINATOR, CONCURRENT_TRANSACTIONS.
+const TRY_AGAIN: [i16; 4] = [14, 15, 16, 51];
+const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
+const TRANSACTIONAL: &str = "transactional";
+const COMPACTED: &str = "compacted";
 const READ_BACK: [(&str, i32); 6] = [
     ("orders", 0),
     ("orders", 1),
@@ -302,6 +448,8 @@ impl Contents {
             self.partitions
                 .push(Partition::read(client, topic, partition, end)?);
         }
+        self.transactions = vec![CommittedView::read(client, TRANSACTIONAL)?];
+        self.latest = latest(client)?;
         self.offsets.clear();
         for group in GROUPS {
             for partition in 0..2 {
@@ -336,6 +484,16 @@ impl Contents {
             } = expected;
             let found = committed(client, group, topic, *partition)?;
             ensure!(found == *offset, "{expected:?} was kept as {found}");
+        }
+        for expected in &self.transactions {
+            let found = CommittedView::read(client, &expected.topic)?;
+            ensure!(found == *expected, "{expected:?} was kept as {found:?}");
+        }
+        if !self.latest.is_empty() {
+            ensure!(
+                self.latest == latest(client)?,
+                "the compacted topic has other values"
+            );
         }
         Ok(())
     }
