@@ -9,6 +9,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use harness::{Seed, say, setting};
 use tidegate::config::{DamagedRecords, Durability, LogConfig, TopicConfig};
@@ -54,15 +55,31 @@ struct Sample {
     end: Offset,
 }
 
+/// Tries again while the folder seems to be in use: a process that another test is starting holds every file that is open
+/// in this one, for a moment.
+fn retried<T>(mut work: impl FnMut() -> Result<T, String>) -> T {
+    let mut tries = 0;
+    loop {
+        match work() {
+            Err(error) if error.contains("in use") && tries < 200 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_millis(10));
+            }
+            outcome => return outcome.expect("the log folder opens"),
+        }
+    }
+}
+
 fn open(root: &Path, config: &Arc<TopicConfig>) -> (Arc<LogSet>, Arc<PartitionLog>) {
-    let logs = LogSet::open_with(
-        files::machine(),
-        root,
-        LogConfig::default(),
-        Clock::system(),
-        Background::Manual,
-    )
-    .expect("the log folder opens");
+    let logs = retried(|| {
+        LogSet::open_with(
+            files::machine(),
+            root,
+            LogConfig::default(),
+            Clock::system(),
+            Background::Manual,
+        )
+    });
     let log = logs
         .open_partition(id(), Arc::clone(config))
         .expect("the partition opens");
@@ -271,6 +288,12 @@ fn round(sample: &Sample, seed: &mut Seed, tally: &mut Tally) {
     let (path, position) = sample.place(seed);
     let change = seed.between(1, 255) as u8;
     let place = format!("{} at {position} by {change}", path.display());
+    // A reader makes a damaged index anew.
+    let derived = (!is_segment(&path)).then(|| fs::read(&path).expect("read"));
+    let change_back = || match &derived {
+        Some(before) => fs::write(&path, before).expect("written"),
+        None => flip(&path, position, change),
+    };
     flip(&path, position, change);
     let base = base_of(&path);
     let report = inspect::verify_segments(sample.root(), id(), |one| Some(one) == base);
@@ -282,7 +305,7 @@ fn round(sample: &Sample, seed: &mut Seed, tally: &mut Tally) {
             let all = sample.expected(0, sample.end, None);
             assert_eq!(read(&log, 0, sample.end), all, "{place}");
         }
-        flip(&path, position, change);
+        change_back();
         return;
     };
     let hit = is_segment(&path)
@@ -301,7 +324,7 @@ fn round(sample: &Sample, seed: &mut Seed, tally: &mut Tally) {
         }
     }
     tally.lost += u64::from(hit.is_some());
-    flip(&path, position, change);
+    change_back();
 }
 
 /// As `round`, on a copy that is repaired: it verifies clean, and serves everything but the batch that was hit.
@@ -315,7 +338,7 @@ fn repaired(sample: &Sample, seed: &mut Seed, tally: &mut Tally) {
         .strip_prefix(sample.root())
         .expect("a file of the sample");
     flip(&copy.path().join(relative), position, change);
-    let actions = repair(copy.path(), id(), false).expect("repaired");
+    let actions = retried(|| repair(copy.path(), id(), false));
     assert!(!actions.is_empty(), "{place}");
     let report = inspect::verify(copy.path()).expect("a report");
     assert_eq!(report.findings, [], "{place}: {actions:#?}");

@@ -151,12 +151,16 @@ fn check(disk: &SmallDisk) -> Result<()> {
         .filter(Result::is_err)
         .count();
     ensure!(refused > 0, "the catalog took 200 topics on a full disk");
-    let commits =
-        (0..200).map(|offset| folder::commit(&mut client, "readers", "orders", 0, offset));
-    ensure!(
-        commits.filter(Result::is_err).count() > 0,
-        "200 commits were taken on a full disk"
-    );
+    // Of other groups, so that some come to a partition that has no segment yet.
+    let groups: Vec<_> = (0..50).map(|number| format!("group-{number}")).collect();
+    let commit_all = |client: &mut RawClient| {
+        let commits = groups
+            .iter()
+            .map(|group| folder::commit(client, group, "orders", 0, 3));
+        commits.filter(Result::is_err).count()
+    };
+    let refused = commit_all(&mut client);
+    ensure!(refused > 0, "every commit was taken on a full disk");
     ensure!(broker.running(), "the broker still runs");
     reads(&mut client, count)?;
 
@@ -165,6 +169,11 @@ fn check(disk: &SmallDisk) -> Result<()> {
     let next = folder::send_batch(&mut client, "orders", 0, batch::of_values(&[b"yes"]))?;
     ensure!(next == count + extra, "offset {next} after {count} batches");
     folder::commit(&mut client, "readers", "orders", 0, 7)?;
+    let refused = commit_all(&mut client);
+    ensure!(
+        refused == 0,
+        "{refused} commits are refused with space left"
+    );
     client.create_topic("later", 1, &[])?;
     reads(&mut client, next + 1)?;
     let stopped = broker.metric("tidegate_partitions_stopped", "")?;
