@@ -74,3 +74,58 @@ pub fn decode_marker(header: &BatchHeader, bytes: &[u8]) -> Option<TransactionMa
         coordinator_epoch: value.i32()?,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sample(outcome: MarkerOutcome) -> TransactionMarker {
+        TransactionMarker {
+            producer_id: 77,
+            producer_epoch: 3,
+            outcome,
+            coordinator_epoch: 9,
+        }
+    }
+
+    #[test]
+    fn a_marker_is_the_bytes_that_kafka_writes() {
+        for (outcome, kind) in [(MarkerOutcome::Abort, 0), (MarkerOutcome::Commit, 1)] {
+            let batch = encode_marker(&sample(outcome), 5).expect("encodes");
+            assert_eq!(batch.header.attributes, 0x30);
+            assert_eq!(
+                (batch.header.base_sequence, batch.header.record_count),
+                (-1, 1)
+            );
+            // Length, attributes, deltas; key: version 0 and type; value: version 0 and epoch 9; no headers.
+            let body = [32, 0, 0, 0, 8, 0, 0, 0, kind, 12, 0, 0, 0, 0, 0, 9, 0];
+            assert_eq!(batch.bytes[HEADER_SIZE..], body);
+            let read = decode_marker(&batch.header, &batch.bytes);
+            assert_eq!(read, Some(sample(outcome)));
+        }
+    }
+
+    #[test]
+    fn other_batches_are_no_markers() {
+        let batch = encode_marker(&sample(MarkerOutcome::Abort), 5).expect("encodes");
+        let mut unknown = batch.bytes.to_vec();
+        unknown[HEADER_SIZE + 8] = 6;
+        assert_eq!(decode_marker(&batch.header, &unknown), None);
+        for cut in 0..batch.bytes.len() {
+            assert_eq!(decode_marker(&batch.header, &batch.bytes[..cut]), None);
+        }
+        let plain = BatchTemplate {
+            producer_id: 77,
+            producer_epoch: 3,
+            is_transactional: true,
+            ..BatchTemplate::PLAIN
+        };
+        let record = Record {
+            key: Some(vec![0, 0, 0, 1].into()),
+            value: Some(vec![0; 6].into()),
+            ..Record::default()
+        };
+        let plain = records::encode(plain, &[record]).expect("encodes");
+        assert_eq!(decode_marker(&plain.header, &plain.bytes), None);
+    }
+}

@@ -244,3 +244,128 @@ fn a_snapshot_is_exact_and_leaves_out_what_was_placed_elsewhere() {
         assert_eq!(Producers::decode(&mut Reader::new(&bytes[..cut])), None);
     }
 }
+
+fn part(producer_id: i64, epoch: i16, sequence: i32, count: i32) -> BatchHeader {
+    BatchHeader {
+        attributes: crate::log::batch::ATTRIBUTE_TRANSACTIONAL,
+        ..header(producer_id, epoch, sequence, count)
+    }
+}
+
+fn answer(base_offset: Offset, count: i64) -> Appended {
+    Appended {
+        base_offset,
+        last_offset: base_offset + count - 1,
+        log_append_time: None,
+        log_start_offset: 0,
+        duplicate: false,
+    }
+}
+
+fn marker(producer_epoch: i16, coordinator_epoch: i32) -> TransactionMarker {
+    TransactionMarker {
+        producer_id: 7,
+        producer_epoch,
+        outcome: crate::log::MarkerOutcome::Abort,
+        coordinator_epoch,
+    }
+}
+
+#[test]
+fn a_transaction_is_one_from_its_first_batch_to_its_marker() {
+    let mut producers = Producers::default();
+    let began = producers.record(&part(7, 1, 0, 2), &answer(10, 2), 5, &LIMITS);
+    let expected = Change::Began {
+        producer_id: 7,
+        first_offset: 10,
+    };
+    assert_eq!(began, Some(expected));
+    let more = producers.record(&part(7, 1, 2, 1), &answer(12, 1), 6, &LIMITS);
+    assert_eq!(more, None);
+    let state = producers.states()[0];
+    assert_eq!(
+        (state.last_sequence, state.transaction_start),
+        (2, Some(10))
+    );
+    assert_eq!(
+        producers.check(&header(7, 1, 3, 1), 0),
+        Err(AppendError::InvalidTransactionState { producer_id: 7 })
+    );
+    assert!(
+        producers
+            .check(&part(7, 1, 0, 2), 0)
+            .expect("a duplicate")
+            .is_some()
+    );
+    producers.expire(1_000_000, &LIMITS);
+    assert_eq!(producers.len(), 1, "not while it is open");
+    let ended = producers.record_marker(&marker(1, 0), 13, 7, &LIMITS);
+    assert!(
+        matches!(
+            ended,
+            Some(Change::Ended {
+                first_offset: 10,
+                last_offset: 13,
+                ..
+            })
+        ),
+        "{ended:?}"
+    );
+    assert_eq!(producers.record_marker(&marker(1, 0), 14, 7, &LIMITS), None);
+    assert_eq!(
+        producers.check(&header(7, 1, 3, 1), 0),
+        Ok(None),
+        "sequences go on in the same epoch"
+    );
+    producers.expire(1_000_000, &LIMITS);
+    assert_eq!(producers.len(), 0);
+}
+
+#[test]
+fn markers_fence_old_epochs_and_old_coordinators() {
+    let mut producers = Producers::default();
+    producers.record(&part(7, 1, 0, 2), &answer(10, 2), 5, &LIMITS);
+    let old = producers
+        .check_marker(&marker(0, 0))
+        .expect_err("an old epoch");
+    assert!(matches!(old, AppendError::FencedEpoch { current: 1, .. }));
+    producers
+        .check_marker(&marker(2, 3))
+        .expect("the next epoch");
+    producers.record_marker(&marker(2, 3), 12, 7, &LIMITS);
+    let fenced = AppendError::FencedCoordinator {
+        producer_id: 7,
+        current: 3,
+        found: 2,
+    };
+    assert_eq!(producers.check_marker(&marker(2, 2)), Err(fenced));
+    let late = producers
+        .check(&part(7, 1, 2, 1), 0)
+        .expect_err("the epoch is over");
+    assert!(matches!(late, AppendError::FencedEpoch { current: 2, .. }));
+    let skipped = producers
+        .check(&part(7, 2, 2, 1), 0)
+        .expect_err("begins at 0");
+    assert!(matches!(
+        skipped,
+        AppendError::OutOfOrderSequence { expected: 0, .. }
+    ));
+    assert_eq!(producers.check(&part(7, 2, 0, 1), 0), Ok(None));
+    let mut bytes = Vec::new();
+    producers.record(&part(7, 2, 0, 1), &answer(13, 1), 5, &LIMITS);
+    producers.encode(&mut bytes);
+    let decoded = Producers::decode(&mut Reader::new(&bytes)).expect("whole");
+    assert_eq!(decoded, producers);
+    assert_eq!(decoded.open_transactions(), producers.open_transactions());
+}
+
+#[test]
+fn producers_with_open_transactions_are_never_pushed_out() {
+    let mut producers = Producers::default();
+    producers.record(&part(0, 0, 0, 1), &answer(0, 1), 0, &LIMITS);
+    for id in 1..500 {
+        producers.record(&header(id, 0, 0, 1), &answer(id, 1), id, &LIMITS);
+    }
+    assert_eq!(producers.open_transactions().len(), 1);
+    assert!(producers.len() <= 101);
+}

@@ -15,6 +15,7 @@ mod recycling;
 mod repair;
 mod restart;
 mod retention;
+mod transactions;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
