@@ -1,15 +1,15 @@
 //! Produce through plugins: dedupe where the client sent, place where the plugin says.
 //!
-//! A *lane* is the partition that the client chose. The batch is checked against the lane's producer state first, so that a
-//! retry is answered as the first try was and no plugin sees it. Then the partitioner names a partition for each record as
-//! its client sent it, the transforms change or drop records, and the *slices* are appended, one for each target partition,
-//! in the order of the lane. Invariants:
+//! A *lane* is the partition that the client chose. The batch is looked for first: a retry is answered as the first try was,
+//! and no plugin sees it. Then the partitioner names a partition for each record as its client sent it, the transforms
+//! change or drop records, and the *slices* are appended, one for each target partition, in the order of the lane. Each
+//! carries its *mark* (`log::marks`), which says whose records it holds. Invariants:
 //!
-//! - a slice is appended once: when a target refuses, the slices that are left wait in the lane for the client's retry;
+//! - a record of an idempotent producer is appended once: what a crash, a loss of power or a refusal left undone of a
+//!   batch is found by the marks, and the client's retry places only that, whichever revision of a plugin is active then;
 //! - the records of one lane keep their order in each target;
 //! - the answer has the true base offset when every record stayed in its lane, otherwise −1 (unknown, as for `acks=0`).
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
@@ -17,6 +17,8 @@ use parking_lot::Mutex;
 use super::topics::TopicHandle;
 use crate::config::TransformFailure;
 use crate::log::batch::Batch;
+use crate::log::lane::{self, Verdict, Wait};
+use crate::log::marks::{Indexes, Mark};
 use crate::log::records::{self, BatchTemplate, Record};
 use crate::log::{AppendError, Appended, PartitionLog, Sequence};
 use crate::plugin::{
@@ -24,27 +26,20 @@ use crate::plugin::{
 };
 use crate::types::{Offset, PartitionIndex};
 
-/// Interrupted placements that one lane remembers at most; the oldest is forgotten.
-const MAX_INTERRUPTED: usize = 64;
-
 /// One partition as its producers see it.
 #[derive(Debug, Default)]
 pub struct Lane {
-    interrupted: Mutex<VecDeque<Interrupted>>,
+    /// Held from the look for a batch to its last slice, so that of two tries the second finds what the first did.
+    order: Mutex<()>,
 }
 
-/// A placement that stopped between two slices. The client's retry goes on with what is left.
-#[derive(Debug)]
-struct Interrupted {
-    identity: (i64, i16, i32),
-    left: VecDeque<Slice>,
-}
-
-/// The records of one batch that go to one partition.
+/// The records of one batch that go to one partition, and the indexes of the client's batch that they account for.
 #[derive(Debug)]
 struct Slice {
     target: PartitionIndex,
-    batch: Batch,
+    indexes: Indexes,
+    /// `None`: every record was dropped, and only the mark is left.
+    batch: Option<Batch>,
 }
 
 /// Where a batch ended up.
@@ -76,6 +71,9 @@ struct Request<'a> {
     lane: PartitionIndex,
     log: &'a Arc<PartitionLog>,
     batch: Batch,
+    /// What an earlier try has left in the partitions, and the offsets it left it at.
+    there: Indexes,
+    waits: Vec<Wait>,
 }
 
 /// Takes one checked batch through the topic's plugins and appends what comes out.
@@ -100,46 +98,62 @@ pub fn place(
         )
         .into());
     }
-    // Held to the end where records move, so that of two tries of one batch the second finds what the first did.
-    let mut interrupted = topic
-        .config
-        .partitioner
-        .as_ref()
-        .map(|_| state.interrupted.lock());
-    if let Sequence::Duplicate(appended) = log.check_sequence(&batch)? {
-        return Ok(Placed {
-            appended,
-            waits: waits_of_duplicate(topic, log, &appended),
-        });
-    }
-    let request = Request {
+    let _in_order = topic.is_placed.then(|| state.order.lock());
+    let mut request = Request {
         plugins,
         topic,
         lane,
         log,
         batch,
+        there: Indexes::default(),
+        waits: Vec::new(),
     };
-    if let Some(interrupted) = interrupted.as_deref_mut()
-        && let Some(left) = take_interrupted(interrupted, &request.batch)
-    {
-        return request.append_slices(left, interrupted);
+    if let Some(placed) = request.look_up()? {
+        return Ok(placed);
     }
-    let records = records::decode(&request.batch, max_decompressed)?;
-    let targets = request.assign(&records)?;
+    if topic.plugins().next().is_none() && request.there.is_empty() {
+        let batch = request.batch.clone();
+        return request.append_in_lane(batch);
+    }
+    let mut records = records::decode(&request.batch, max_decompressed)?;
+    records.retain(|record| !request.there.contains(index_of(record)));
+    let indexes: Vec<u32> = records.iter().map(index_of).collect();
+    let targets = request
+        .assign(&records)
+        .map_err(|error| error.with_indexes(&indexes))?;
     let outcome = request.transform(records)?;
-    match (targets, interrupted.as_deref_mut()) {
-        (Some(targets), Some(interrupted)) => {
-            let left = request.slices(outcome, &targets)?;
-            request.append_slices(left, interrupted)
+    if targets.is_none() && request.there.is_empty() {
+        let batch = request.in_place(outcome)?;
+        return request.append_in_lane(batch);
+    }
+    let targets = targets.unwrap_or_else(|| vec![lane; indexes.len()]);
+    let slices = request.slices(outcome, &indexes, &targets)?;
+    request.append_slices(&slices)
+}
+
+/// The place of a record in the batch that its client sent, which has no gaps.
+fn index_of(record: &Record) -> u32 {
+    u32::try_from(record.offset_delta).unwrap_or(0)
+}
+
+impl PlacementError {
+    /// Rejections counted in the records that a plugin was shown, as the client counts them.
+    fn with_indexes(self, indexes: &[u32]) -> Self {
+        let Self::Rejected(mut rejects) = self else {
+            return self;
+        };
+        for reject in &mut rejects {
+            let shown = usize::try_from(reject.index).unwrap_or(usize::MAX);
+            reject.index = indexes.get(shown).copied().unwrap_or(reject.index);
         }
-        _ => request.append_in_lane(outcome),
+        Self::Rejected(rejects)
     }
 }
 
 /// What the transforms left of a batch.
 enum Outcome {
     Unchanged(Vec<Record>),
-    /// Each record with the position, in the client's batch, of the record it came of.
+    /// Each record with the position, among those that the partitioner saw, of the record it came of; ascending.
     Changed(Vec<(usize, Record)>),
 }
 
@@ -198,7 +212,8 @@ impl Request<'_> {
             };
             match (answer, self.topic.config.transform_failure) {
                 (Ok(Transformed::Rejected(rejects)), _) => {
-                    return Err(PlacementError::Rejected(rejects));
+                    let error = PlacementError::Rejected(rejects);
+                    return Err(error.with_indexes(&outcome.indexes()));
                 }
                 (Ok(answer), _) => outcome = outcome.apply(answer),
                 (Err(failure), TransformFailure::Reject) => {
@@ -211,72 +226,147 @@ impl Request<'_> {
         Ok(outcome)
     }
 
+    /// What is there of the batch already; all of it: the answer.
+    fn look_up(&mut self) -> Result<Option<Placed>, PlacementError> {
+        if !self.has_marks() {
+            let Sequence::Duplicate(appended) = self.log.check_sequence(&self.batch)? else {
+                return Ok(None);
+            };
+            let waits = vec![(self.log.clone(), appended.last_offset)];
+            return Ok(Some(Placed { appended, waits }));
+        }
+        match lane::judge(&self.topic.logs, self.lane, &self.batch.header)? {
+            Verdict::Next => Ok(None),
+            Verdict::Partly { there, waits } => {
+                (self.there, self.waits) = (there, waits);
+                Ok(None)
+            }
+            Verdict::Duplicate { answer, waits } => {
+                self.waits = waits;
+                Ok(Some(Placed {
+                    appended: answer,
+                    waits: self.earlier_waits(),
+                }))
+            }
+        }
+    }
+
+    /// Whether the batch goes with marks: only an idempotent producer's retry can be told from a new batch, and a
+    /// transaction stays where its producer sent it.
+    fn has_marks(&self) -> bool {
+        let header = &self.batch.header;
+        self.topic.is_placed && header.is_idempotent() && !header.is_transactional()
+    }
+
+    fn earlier_waits(&self) -> Vec<(Arc<PartitionLog>, Offset)> {
+        let wait =
+            |(partition, offset): &Wait| Some((self.topic.logs.get(*partition)?.clone(), *offset));
+        self.waits.iter().filter_map(wait).collect()
+    }
+
     /// Every record stays where its client sent it: one batch with the client's identity, and gaps where records were
     /// dropped, so that sequences and offsets stay true.
-    fn append_in_lane(self, outcome: Outcome) -> Result<Placed, PlacementError> {
-        let batch = match outcome {
-            Outcome::Unchanged(_) => self.batch,
+    fn in_place(&self, outcome: Outcome) -> Result<Batch, AppendError> {
+        match outcome {
+            Outcome::Unchanged(_) => Ok(self.batch.clone()),
             Outcome::Changed(pairs) => {
                 let records: Vec<Record> = pairs.into_iter().map(|(_, record)| record).collect();
-                records::encode(BatchTemplate::like(&self.batch.header), &records)?
+                records::encode(BatchTemplate::like(&self.batch.header), &records)
             }
+        }
+    }
+
+    fn append_in_lane(self, batch: Batch) -> Result<Placed, PlacementError> {
+        let appended = if self.has_marks() {
+            let mut mark = Mark::new(self.lane, &self.batch.header, Indexes::default());
+            mark.indexes = Indexes::below(mark.record_count);
+            self.log.append_placed(&mark, Some(&batch))?
+        } else {
+            self.log.append(batch)?
         };
-        let appended = self.log.append(batch)?;
         Ok(Placed {
             appended,
             waits: vec![(self.log.clone(), appended.last_offset)],
         })
     }
 
-    /// One new batch for each target, without the producer's identity: that is kept in the lane.
+    /// One new batch for each target, without the producer's identity: that is in its mark. Records that a transform dropped
+    /// are accounted for by the first.
     fn slices(
         &self,
         outcome: Outcome,
+        indexes: &[u32],
         targets: &[PartitionIndex],
-    ) -> Result<VecDeque<Slice>, PlacementError> {
-        let mut by_target: Vec<(PartitionIndex, Vec<Record>)> = Vec::new();
-        for (source, mut record) in outcome.into_pairs() {
+    ) -> Result<Vec<Slice>, PlacementError> {
+        let mut by_target: Vec<(PartitionIndex, Vec<u32>, Vec<Record>)> = Vec::new();
+        let mut dropped: Vec<u32> = Vec::new();
+        let mut pairs = outcome.into_pairs().into_iter().peekable();
+        for (source, index) in indexes.iter().enumerate() {
+            let Some((_, mut record)) = pairs.next_if(|(from, _)| *from == source) else {
+                dropped.push(*index);
+                continue;
+            };
             let target = targets.get(source).copied().unwrap_or(self.lane);
-            let slot = match by_target.iter().position(|(known, _)| *known == target) {
+            let slot = match by_target.iter().position(|(known, ..)| *known == target) {
                 Some(slot) => slot,
                 None => {
-                    by_target.push((target, Vec::new()));
+                    by_target.push((target, Vec::new(), Vec::new()));
                     by_target.len() - 1
                 }
             };
-            let records = &mut by_target[slot].1;
+            let (_, indexes, records) = &mut by_target[slot];
             record.offset_delta = i32::try_from(records.len()).unwrap_or(i32::MAX);
+            indexes.push(*index);
             records.push(record);
         }
+        let dropped: Indexes = dropped.into_iter().collect();
+        if by_target.is_empty() {
+            return Ok(vec![Slice {
+                target: self.lane,
+                indexes: dropped,
+                batch: None,
+            }]);
+        }
+        let mut slices = Vec::with_capacity(by_target.len());
+        for (target, indexes, records) in by_target {
+            slices.push(Slice {
+                target,
+                indexes: indexes.into_iter().collect(),
+                batch: Some(self.encode_slice(&records)?),
+            });
+        }
+        slices[0].indexes = slices[0].indexes.union(&dropped);
+        Ok(slices)
+    }
+
+    fn encode_slice(&self, records: &[Record]) -> Result<Batch, AppendError> {
         let template = BatchTemplate {
             compression: BatchTemplate::like(&self.batch.header).compression,
             ..BatchTemplate::PLAIN
         };
-        let encode = |(target, records): (PartitionIndex, Vec<Record>)| {
-            Ok(Slice {
-                target,
-                batch: records::encode(template, &records)?,
-            })
-        };
-        by_target.into_iter().map(encode).collect()
+        let batch = records::encode(template, records)?;
+        let limit = usize::try_from(self.topic.config.max_message_bytes).unwrap_or(usize::MAX);
+        // Before anything of the batch is appended: it could never be completed.
+        match batch.header.size {
+            size if size > limit => Err(AppendError::TooLarge { size, limit }),
+            _ => Ok(batch),
+        }
     }
 
-    fn append_slices(
-        self,
-        mut left: VecDeque<Slice>,
-        interrupted: &mut VecDeque<Interrupted>,
-    ) -> Result<Placed, PlacementError> {
-        let mut waits = Vec::with_capacity(left.len());
-        while let Some(slice) = left.pop_front() {
-            let target = self.topic.log(slice.target).ok_or(AppendError::Deleted);
-            match target.and_then(|log| log.append(slice.batch.clone()).map(|done| (log, done))) {
-                Ok((log, done)) => waits.push((log.clone(), done.last_offset)),
-                Err(error) => {
-                    left.push_front(slice);
-                    remember_interrupted(interrupted, &self.batch, left);
-                    return Err(error.into());
+    fn append_slices(self, slices: &[Slice]) -> Result<Placed, PlacementError> {
+        let mut waits = self.earlier_waits();
+        for slice in slices {
+            let log = self.topic.log(slice.target).ok_or(AppendError::Deleted)?;
+            let done = match (&slice.batch, self.has_marks()) {
+                (batch, true) => {
+                    let indexes = slice.indexes.clone();
+                    let mark = Mark::new(self.lane, &self.batch.header, indexes);
+                    log.append_placed(&mark, batch.as_ref())?
                 }
-            }
+                (Some(batch), false) => log.append(batch.clone())?,
+                (None, false) => continue,
+            };
+            waits.push((log.clone(), done.last_offset));
         }
         let elsewhere = Appended {
             base_offset: -1,
@@ -285,7 +375,6 @@ impl Request<'_> {
             log_start_offset: self.log.offsets().log_start,
             duplicate: false,
         };
-        self.log.record_placed(&self.batch, elsewhere)?;
         Ok(Placed {
             appended: elsewhere,
             waits,
@@ -294,6 +383,14 @@ impl Request<'_> {
 }
 
 impl Outcome {
+    /// The indexes, in the client's batch, of the records that are left.
+    fn indexes(&self) -> Vec<u32> {
+        match self {
+            Self::Unchanged(records) => records.iter().map(index_of).collect(),
+            Self::Changed(pairs) => pairs.iter().map(|(_, record)| index_of(record)).collect(),
+        }
+    }
+
     fn into_pairs(self) -> Vec<(usize, Record)> {
         match self {
             Self::Unchanged(records) => records.into_iter().enumerate().collect(),
@@ -324,58 +421,4 @@ impl Outcome {
             }
         }
     }
-}
-
-/// A duplicate waits for what the first try wrote. Where that went elsewhere the offsets are not kept, so it waits for
-/// everything that the topic's partitions held by now, which covers it.
-fn waits_of_duplicate(
-    topic: &TopicHandle,
-    log: &Arc<PartitionLog>,
-    first: &Appended,
-) -> Vec<(Arc<PartitionLog>, Offset)> {
-    if first.base_offset >= 0 {
-        return vec![(log.clone(), first.last_offset)];
-    }
-    topic
-        .logs
-        .iter()
-        .map(|log| (log.clone(), log.offsets().log_end - 1))
-        .collect()
-}
-
-fn identity(batch: &Batch) -> (i64, i16, i32) {
-    (
-        batch.header.producer_id,
-        batch.header.producer_epoch,
-        batch.header.base_sequence,
-    )
-}
-
-fn take_interrupted(
-    interrupted: &mut VecDeque<Interrupted>,
-    batch: &Batch,
-) -> Option<VecDeque<Slice>> {
-    let identity = identity(batch);
-    let position = interrupted
-        .iter()
-        .position(|placement| placement.identity == identity)?;
-    interrupted.remove(position).map(|placement| placement.left)
-}
-
-/// Only an idempotent producer's retry can be told from a new batch.
-fn remember_interrupted(
-    interrupted: &mut VecDeque<Interrupted>,
-    batch: &Batch,
-    left: VecDeque<Slice>,
-) {
-    if batch.header.producer_id < 0 {
-        return;
-    }
-    if interrupted.len() == MAX_INTERRUPTED {
-        interrupted.pop_front();
-    }
-    interrupted.push_back(Interrupted {
-        identity: identity(batch),
-        left,
-    });
 }

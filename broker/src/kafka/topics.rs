@@ -23,8 +23,11 @@ pub struct TopicHandle {
     pub topic: Arc<Topic>,
     pub config: Arc<TopicConfig>,
     pub logs: Vec<Arc<PartitionLog>>,
-    /// For each partition: what its producers' batches are waiting for when a partitioner places them elsewhere.
+    /// For each partition, what serialises the batches that its producers sent to it.
     pub(super) lanes: Vec<Arc<Lane>>,
+    /// A partitioner places records, or has placed some that are remembered: what a producer sent is to be looked for in
+    /// every partition.
+    pub(super) is_placed: bool,
 }
 
 impl TopicHandle {
@@ -146,7 +149,7 @@ impl Topics {
         parts.logs.open_partitions(parts.partitions_of(&topics)?)?;
         let mut handles = Handles::default();
         for topic in topics {
-            handles.put(Arc::new(parts.open_topic(topic, &[])?));
+            handles.put(Arc::new(parts.open_topic(topic, None)?));
         }
         let parts = Arc::new(parts);
         Ok(Self {
@@ -235,7 +238,7 @@ impl Topics {
         let opened = self
             .blocking(move |parts| {
                 let topic = parts.catalog.create_topic(topic)?;
-                parts.open_topic(topic, &[]).map_err(TopicError::storage)
+                parts.open_topic(topic, None).map_err(TopicError::storage)
             })
             .await?;
         tracing::info!(topic = %opened.topic.name, partitions, "topic created");
@@ -292,7 +295,7 @@ impl Topics {
                     .catalog
                     .set_partitions(handle.topic.name.as_str(), partitions)?;
                 parts
-                    .open_topic(topic, &handle.lanes)
+                    .open_topic(topic, Some(&handle))
                     .map_err(TopicError::storage)
             })
             .await?;
@@ -319,7 +322,7 @@ impl Topics {
                     .catalog
                     .set_topic_configs(handle.topic.name.as_str(), configs)?;
                 parts
-                    .open_topic(topic, &handle.lanes)
+                    .open_topic(topic, Some(&handle))
                     .map_err(TopicError::storage)
             })
             .await?;
@@ -406,22 +409,33 @@ impl TopicsParts {
         Ok(partitions)
     }
 
-    /// Opens (or finds open) every partition of a topic and gives each its current settings. Lanes are kept, so that what
-    /// they remember outlives a change of settings.
-    fn open_topic(&self, topic: Arc<Topic>, lanes: &[Arc<Lane>]) -> Result<TopicHandle, String> {
+    /// Opens (or finds open) every partition of a topic and gives each its current settings. Lanes are kept from the handle
+    /// `before`, whose requests may be under way.
+    fn open_topic(
+        &self,
+        topic: Arc<Topic>,
+        before: Option<&TopicHandle>,
+    ) -> Result<TopicHandle, String> {
         let config = self.resolved(&topic)?;
         let partitions = self.partitions_of(std::slice::from_ref(&topic))?;
         let logs = self.logs.open_partitions(partitions)?;
         for log in &logs {
             log.set_config(config.clone());
         }
-        let lane = |index: usize| lanes.get(index).cloned().unwrap_or_default();
+        let lane = |index: usize| {
+            let kept = before.and_then(|before| before.lanes.get(index));
+            kept.cloned().unwrap_or_default()
+        };
         let lanes = (0..logs.len()).map(lane).collect();
+        let is_placed = config.partitioner.is_some()
+            || before.is_some_and(|before| before.is_placed)
+            || logs.iter().any(|log| log.has_marks());
         Ok(TopicHandle {
             topic,
             config,
             logs,
             lanes,
+            is_placed,
         })
     }
 }

@@ -11,6 +11,7 @@ use std::path::Path;
 
 use super::codec::{self, Reader};
 use super::file::{Access, Disk};
+use super::marks::Marks;
 use super::producers::Producers;
 use super::segment::Extent;
 use super::transactions::Aborted;
@@ -32,7 +33,7 @@ mod tag {
     pub const PRODUCERS: u16 = 2;
     pub const ABORTED: u16 = 3;
     pub const CLEANING: u16 = 4;
-    // 5 is kept for placement marks.
+    pub const MARKS: u16 = 5;
 }
 
 /// How far compaction has come.
@@ -63,13 +64,14 @@ pub(super) struct Checkpoint {
     /// Aborted transactions whose marker is at or above the log start, in the order of their markers.
     pub aborted: Vec<Aborted>,
     pub cleaning: Cleaning,
+    pub marks: Marks,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub(super) enum Loaded {
     Missing,
     Damaged,
-    Good(Checkpoint),
+    Good(Box<Checkpoint>),
 }
 
 impl Checkpoint {
@@ -86,6 +88,7 @@ impl Checkpoint {
         if self.cleaning != Cleaning::default() {
             section(&mut bytes, tag::CLEANING, |out| self.cleaning.encode(out));
         }
+        section(&mut bytes, tag::MARKS, |out| self.marks.encode(out));
         codec::close(bytes)
     }
 
@@ -114,6 +117,7 @@ impl Checkpoint {
                 tag::PRODUCERS => checkpoint.producers = Producers::decode(&mut section)?,
                 tag::ABORTED => checkpoint.aborted = Aborted::decode_all(&mut section)?,
                 tag::CLEANING => checkpoint.cleaning = Cleaning::decode(&mut section)?,
+                tag::MARKS => checkpoint.marks = Marks::decode(&mut section)?,
                 _ => return None,
             }
             if !section.is_empty() {
@@ -171,7 +175,7 @@ impl Checkpoint {
         }
         let mut bytes = Vec::new();
         file.read_at(&mut bytes, length, 0)?;
-        Ok(Self::decode(&bytes).map_or(Loaded::Damaged, Loaded::Good))
+        Ok(Self::decode(&bytes).map_or(Loaded::Damaged, |good| Loaded::Good(Box::new(good))))
     }
 }
 
@@ -245,6 +249,7 @@ mod tests {
                     next_offset: 9,
                 }),
             },
+            ..Checkpoint::default()
         }
     }
 

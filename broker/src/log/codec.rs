@@ -54,6 +54,11 @@ impl<'a> Reader<'a> {
         (count.checked_mul(item_size)? <= self.rest.len()).then_some(count)
     }
 
+    /// Everything that is left.
+    pub fn rest(&self) -> &'a [u8] {
+        self.rest
+    }
+
     pub fn is_empty(&self) -> bool {
         self.rest.is_empty()
     }

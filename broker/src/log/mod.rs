@@ -23,6 +23,8 @@ mod flush;
 pub mod fuzz;
 mod index;
 pub mod inspect;
+pub mod lane;
+pub mod marks;
 mod partition;
 mod pool;
 mod producers;

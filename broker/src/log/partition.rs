@@ -22,6 +22,7 @@ use super::compact::MAX_DECOMPRESSED;
 use super::damage::Damage;
 use super::file::Access;
 use super::flush::{Chore, Queued};
+use super::marks::{self, Mark, Marks, Parts};
 use super::read::Cursors;
 use super::recover::{Recovered, SUSPECT};
 use super::segment::Segment;
@@ -35,7 +36,7 @@ use super::{
 };
 use crate::config::{Durability, TimestampType, TopicConfig};
 use crate::env::defects::{self, Defect};
-use crate::types::{Offset, PartitionId, TimestampMs};
+use crate::types::{Offset, PartitionId, PartitionIndex, TimestampMs};
 
 /// One partition's commit log.
 #[derive(Debug)]
@@ -57,6 +58,8 @@ pub struct PartitionLog {
     pub(super) writer: Mutex<Writer>,
     /// Taken under the writer lock or alone.
     pub(super) transactions: Mutex<Transactions>,
+    /// As `transactions`.
+    pub(super) marks: Mutex<Marks>,
     pub(super) cursors: Mutex<Cursors>,
     pub(super) cleaning: Mutex<Cleaning>,
     pub(super) waiters: Waiters,
@@ -76,7 +79,6 @@ pub struct PartitionLog {
     pub(super) checkpointing: Mutex<()>,
     /// Segments taken out of the log whose files are still to be given away, under `checkpointing`.
     pub(super) doomed: Mutex<Vec<Arc<Segment>>>,
-    placement: Mutex<()>,
 }
 
 impl PartitionLog {
@@ -103,6 +105,7 @@ impl PartitionLog {
             hot_from: AtomicI64::new(end),
             writer: Mutex::new(Writer::new(end, recovered.producers)),
             transactions: Mutex::new(recovered.transactions),
+            marks: Mutex::new(recovered.marks),
             cursors: Mutex::default(),
             cleaning: Mutex::new(recovered.cleaning),
             waiters: Waiters::default(),
@@ -117,7 +120,6 @@ impl PartitionLog {
             flushing: Mutex::new(()),
             checkpointing: Mutex::new(()),
             doomed: Mutex::default(),
-            placement: Mutex::new(()),
         });
         log.writer.lock().uncheckpointed = recovered.unchecked;
         log.settle();
@@ -180,12 +182,22 @@ impl PartitionLog {
         batch: &Batch,
         now: TimestampMs,
     ) -> Result<Appended, AppendError> {
-        let appended = match writer.append(self, config, batch, now) {
+        let outcome = writer.append(self, config, batch, now);
+        drop(writer);
+        self.appended(outcome, config)
+    }
+
+    /// What follows a write, after the lock: the watermark, or a sync, or the end.
+    fn appended(
+        &self,
+        outcome: Result<Appended, WriteError>,
+        config: &TopicConfig,
+    ) -> Result<Appended, AppendError> {
+        let appended = match outcome {
             Ok(appended) => appended,
             Err(WriteError::Refused(error)) => return Err(error),
             Err(WriteError::Failed(reason)) => return Err(self.fail(reason)),
         };
-        drop(writer);
         let is_urgent = if config.durability == Durability::Os {
             self.raise_watermark(appended.last_offset + 1);
             false
@@ -194,6 +206,83 @@ impl PartitionLog {
         };
         self.request_flush(is_urgent);
         Ok(appended)
+    }
+
+    /// Appends a slice with its mark, in one write: after a crash either both are there or the mark says nothing. Without a
+    /// slice the mark stands alone. What is checked of sequences is [`super::lane::judge`]'s to check, before and under
+    /// the lane.
+    pub fn append_placed(
+        &self,
+        mark: &Mark,
+        slice: Option<&Batch>,
+    ) -> Result<Appended, AppendError> {
+        let config = self.config.load();
+        if let Some(slice) = slice {
+            check_shape(slice, &config)?;
+        }
+        marks::check_mark(mark)?;
+        let now = self.shared.clock.now_ms();
+        let mut writer = self.writer.lock();
+        self.accepts(&writer)?;
+        let outcome = writer.append_marked(self, &config, (mark, slice), now);
+        if matches!(outcome, Err(WriteError::Failed(_))) {
+            // The file may hold it or not.
+            self.marks.lock().doubt(mark);
+        }
+        drop(writer);
+        self.appended(outcome, &config)
+    }
+
+    /// What this partition holds of a lane's producer. `Err` when a write failed that may have left more, which the next
+    /// start will know.
+    pub(super) fn parts(
+        &self,
+        lane: PartitionIndex,
+        producer_id: i64,
+    ) -> Result<Option<Parts>, AppendError> {
+        let marks = self.marks.lock();
+        if marks.is_doubtful(lane, producer_id) {
+            let reason = "a failed write may have left part of the batch".to_owned();
+            return Err(AppendError::Stopped(reason));
+        }
+        Ok(marks.parts(lane, producer_id))
+    }
+
+    /// What its own producer is known to have sent here, without marks. `Err` when nothing can be appended.
+    pub(super) fn numbered(&self, producer_id: i64) -> Result<Option<Parts>, AppendError> {
+        let writer = self.writer.lock();
+        self.accepts(&writer)?;
+        Ok(writer.producers.parts(producer_id))
+    }
+
+    /// Notes that all slices of a batch of this lane and producer are synced.
+    pub(super) fn settle_placed(
+        &self,
+        lane: PartitionIndex,
+        header: &BatchHeader,
+        base_sequence: i32,
+    ) {
+        self.marks.lock().settle(lane, header, base_sequence);
+    }
+
+    /// Whether the record at `offset` is on stable storage.
+    pub(super) fn is_synced(&self, offset: Offset) -> bool {
+        offset < self.synced.load(Ordering::SeqCst)
+    }
+
+    /// Refuses when the log has stopped before the record at `offset` was synced.
+    pub(super) fn check_kept(&self, offset: Offset) -> Result<(), AppendError> {
+        match self.stopped.load().as_ref() {
+            Some(reason) if !self.is_synced(offset) => {
+                Err(AppendError::Stopped(reason.as_ref().clone()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Whether anything here was placed by a partitioner, as far as is remembered.
+    pub fn has_marks(&self) -> bool {
+        !self.marks.lock().is_empty()
     }
 
     /// The producers that this partition remembers, by id.
@@ -213,37 +302,6 @@ impl PartitionLog {
         let log_start = self.log_start.load(Ordering::Acquire);
         let first = writer.producers.check(&batch.header, log_start)?;
         Ok(first.map_or(Sequence::Next, Sequence::Duplicate))
-    }
-
-    /// Records in this partition's producer state that a batch sent to it was placed (by a partitioner) elsewhere, so that a
-    /// retry is answered as `placed` said. Kept in memory while the broker stays up: after a restart the producer is
-    /// unknown here and may go on with any sequence.
-    pub fn record_placed(&self, batch: &Batch, placed: Appended) -> Result<(), AppendError> {
-        if !batch.header.is_idempotent() {
-            return Ok(());
-        }
-        let now = self.shared.clock.now_ms();
-        let mut writer = self.writer.lock();
-        self.accepts(&writer)?;
-        let log_start = self.log_start.load(Ordering::Acquire);
-        if writer.producers.check(&batch.header, log_start)?.is_some() {
-            return Ok(());
-        }
-        let limits = self.shared.producer_limits();
-        let outdates = writer
-            .producers
-            .record_placed(&batch.header, &placed, now, &limits);
-        drop(writer);
-        if outdates {
-            self.request_checkpoint();
-        }
-        Ok(())
-    }
-
-    /// The lock that serialises check, placement and `record_placed` of batches sent to this partition when its topic has
-    /// a partitioner. Never held together with another partition's.
-    pub fn lane(&self) -> MutexGuard<'_, ()> {
-        self.placement.lock()
     }
 
     /// Resolves when every record up to and including `offset` is below the high watermark.
@@ -477,6 +535,7 @@ impl PartitionLog {
                 segments: segments.iter().map(|segment| segment.extent()).collect(),
                 producers: writer.producers.clone(),
                 aborted: self.transactions.lock().snapshot(),
+                marks: self.marks.lock().clone(),
                 cleaning: *self.cleaning.lock(),
             };
             (checkpoint, pending)

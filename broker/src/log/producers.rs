@@ -10,6 +10,7 @@ use std::collections::HashMap;
 
 use super::batch::BatchHeader;
 use super::compact::LastBatch;
+use super::marks::{Indexes, Part, Parts};
 use super::transactions::Change;
 use super::{AppendError, Appended, OpenTransaction, ProducerState, TransactionMarker};
 use crate::env::defects::{self, Defect};
@@ -18,11 +19,11 @@ use crate::types::{Offset, TimestampMs};
 mod snapshot;
 
 /// Batches remembered of each producer: as many as a client may have in flight (KIP-98).
-const REMEMBERED: usize = 5;
+pub(super) const REMEMBERED: usize = 5;
 /// Sequences run modulo this.
 const MODULUS: i64 = 1 << 31;
 /// A sequence that lies behind by more than half the ring is ahead.
-const HALF: i64 = MODULUS / 2;
+pub(super) const HALF: i64 = MODULUS / 2;
 /// A batch that was answered.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 struct Answered {
@@ -50,8 +51,6 @@ struct Producer {
     /// called a duplicate: a client takes that answer for success.
     covered: i64,
     last_used: TimestampMs,
-    /// Some of its batches were placed elsewhere: the log alone cannot tell its sequence, so no snapshot names it.
-    placed: bool,
     /// The oldest first; empty when nothing was numbered in this epoch.
     batches: Vec<Answered>,
 }
@@ -69,13 +68,27 @@ pub(super) struct Limits {
 }
 
 /// The sequence that is `steps` after `sequence`.
-fn after(sequence: i32, steps: i64) -> i32 {
+pub(super) fn after(sequence: i32, steps: i64) -> i32 {
     i32::try_from((i64::from(sequence) + steps).rem_euclid(MODULUS)).unwrap_or(0)
 }
 
 /// How far `to` lies after `from` on the ring.
-fn distance(from: i32, to: i32) -> i64 {
+pub(super) fn distance(from: i32, to: i32) -> i64 {
     (i64::from(to) - i64::from(from)).rem_euclid(MODULUS)
+}
+
+/// Of those that may be forgotten, as (last used, key), the ones to forget when `bound` is reached: the sixteenth part that
+/// was silent longest, so that the cost is shared by the many that may now come.
+pub(super) fn silent_longest<K: Copy + Ord>(
+    mut ages: Vec<(TimestampMs, K)>,
+    bound: usize,
+) -> Vec<(TimestampMs, K)> {
+    let count = ages.len().min(1 + bound / 16);
+    if count > 0 {
+        ages.select_nth_unstable(count - 1);
+    }
+    ages.truncate(count);
+    ages
 }
 
 fn last_sequence(header: &BatchHeader) -> i32 {
@@ -90,7 +103,6 @@ impl Producer {
             open: None,
             covered: 0,
             last_used: now,
-            placed: false,
             batches: Vec::new(),
         }
     }
@@ -218,8 +230,8 @@ impl Producers {
             producer_epoch: producer.epoch,
             last_offset: producer.batches.last().map(|batch| batch.last_offset),
         };
-        let producers = self.by_id.iter().filter(|(_, one)| !one.placed);
-        producers.map(|(id, one)| (*id, of(one))).collect()
+        let all = self.by_id.iter();
+        all.map(|(id, one)| (*id, of(one))).collect()
     }
 
     /// Whether a marker may be written: by the coordinator in office, and not for an epoch that is over.
@@ -311,24 +323,6 @@ impl Producers {
         Some(producer)
     }
 
-    /// Remembers a batch that was placed elsewhere. True when what a snapshot may have said of this producer has
-    /// become wrong by it.
-    pub fn record_placed(
-        &mut self,
-        header: &BatchHeader,
-        answer: &Appended,
-        now: TimestampMs,
-        limits: &Limits,
-    ) -> bool {
-        let known = self.by_id.get(&header.producer_id);
-        let outdates = known.is_some_and(|producer| !producer.placed);
-        self.record(header, answer, now, limits);
-        if let Some(producer) = self.by_id.get_mut(&header.producer_id) {
-            producer.placed = true;
-        }
-        outdates
-    }
-
     /// Forgets producers that have been silent for too long.
     pub fn expire(&mut self, now: TimestampMs, limits: &Limits) {
         let oldest = now.saturating_sub(limits.expiry_ms);
@@ -339,8 +333,7 @@ impl Producers {
         }
     }
 
-    /// Makes room for one more producer: first those that expired go, then the sixteenth part that was silent
-    /// longest, so that the cost is shared by the many that may now come.
+    /// Makes room for one more producer: first those that expired go.
     fn make_room(&mut self, now: TimestampMs, limits: &Limits) {
         let bound = limits.max_producers.max(1);
         if self.by_id.len() < bound {
@@ -350,21 +343,35 @@ impl Producers {
         if self.by_id.len() < bound {
             return;
         }
-        let mut ages: Vec<(TimestampMs, i64)> = self
+        let ages = self
             .by_id
             .iter()
             .filter(|(_, producer)| producer.open.is_none())
             .map(|(id, producer)| (producer.last_used, *id))
             .collect();
-        let excess = self.by_id.len() - bound + 1 + bound / 16;
-        let count = excess.min(ages.len());
-        if count == 0 {
-            return;
+        for (_, id) in silent_longest(ages, bound) {
+            self.by_id.remove(&id);
         }
-        ages.select_nth_unstable(count - 1);
-        for (_, id) in &ages[..count] {
-            self.by_id.remove(id);
-        }
+    }
+
+    /// The numbered batches of a producer, as parts of a lane's history.
+    pub fn parts(&self, producer_id: i64) -> Option<Parts> {
+        let producer = self.by_id.get(&producer_id)?;
+        let part = |batch: &Answered| {
+            let span = distance(batch.base_sequence, batch.last_sequence) + 1;
+            let record_count = u32::try_from(span).unwrap_or(u32::MAX);
+            Part {
+                base_sequence: batch.base_sequence,
+                record_count,
+                indexes: Some(Indexes::below(record_count)),
+                last_offset: batch.last_offset,
+                in_place: Some((batch.base_offset, batch.log_append_time)),
+            }
+        };
+        Some(Parts {
+            producer_epoch: producer.epoch,
+            batches: producer.batches.iter().map(part).collect(),
+        })
     }
 
     /// Every producer, by id.

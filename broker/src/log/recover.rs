@@ -15,9 +15,11 @@ use std::sync::Arc;
 
 use super::checkpoint::{Checkpoint, Cleaning, Loaded, Replacing};
 use super::compact;
+use super::control::{Control, SliceId};
 use super::damage::{DamagedRange, next_whole};
 use super::file::{Access, File};
 use super::index::Index;
+use super::marks::{Landed, Mark, Marks};
 use super::producers::Producers;
 use super::scan::{BODIES, Found, Scanner};
 use super::seal::{BadHeader, HEADER_BLOCK, SegmentHeader};
@@ -25,7 +27,7 @@ use super::segment::{
     self, Extent, Segment, base_of, build_index, index_path, log_path, stored_index,
 };
 use super::set::Shared;
-use super::transactions::Transactions;
+use super::transactions::{Change, Transactions};
 use super::{Appended, control};
 use crate::env::defects::{self, Defect};
 use crate::types::{Offset, PartitionId};
@@ -43,6 +45,7 @@ pub(super) struct Recovered {
     pub segments: Vec<Arc<Segment>>,
     pub producers: Producers,
     pub transactions: Transactions,
+    pub marks: Marks,
     pub cleaning: Cleaning,
     /// Bytes after the clean point.
     pub unchecked: u64,
@@ -73,6 +76,8 @@ struct Recovery<'a> {
     /// The segment of the clean point, when there is a checkpoint.
     clean: Option<Extent>,
     state: Recovered,
+    /// A mark whose slice has to come next.
+    pending: Option<(Mark, SliceId)>,
 }
 
 /// What a segment's walk came to.
@@ -117,6 +122,7 @@ pub(super) fn recover(
         },
         clean: None,
         state: Recovered::default(),
+        pending: None,
     };
     recovery.run(bases, loaded).map_err(context)?;
     if entries.iter().any(|entry| entry.name == compact::NEW_FILE) {
@@ -129,10 +135,11 @@ pub(super) fn recover(
     let mut state = recovery.state;
     if defects::has(Defect::ForgetProducers) {
         state.producers = Producers::default();
+        state.marks = Marks::default();
     }
-    state
-        .producers
-        .expire(shared.clock.now_ms(), &shared.producer_limits());
+    let (now, limits) = (shared.clock.now_ms(), shared.producer_limits());
+    state.producers.expire(now, &limits);
+    state.marks.expire(now, &limits);
     Ok(state)
 }
 
@@ -147,7 +154,7 @@ impl Recovery<'_> {
                 if let Some(replacing) = checkpoint.cleaning.replacing.take() {
                     self.finish_replacing(replacing, &mut checkpoint.segments)?;
                 }
-                self.begin_at(checkpoint, &bases)?
+                self.begin_at(*checkpoint, &bases)?
             }
             Loaded::Missing | Loaded::Damaged => {
                 let bases = self.without_replaced(bases)?;
@@ -228,6 +235,7 @@ impl Recovery<'_> {
         let open = open.iter().map(|one| (one.first_offset, one.producer_id));
         self.state.transactions = Transactions::restore(open, checkpoint.aborted);
         self.state.producers = checkpoint.producers;
+        self.state.marks = checkpoint.marks;
         self.state.cleaning = checkpoint.cleaning;
         let Some((mut clean, mut sealed)) = checkpoint.segments.split_last() else {
             return Ok(bases.to_vec());
@@ -307,7 +315,12 @@ impl Recovery<'_> {
             .shared
             .disk
             .open(&log_path(self.folder, base), Access::Write)?;
-        let header = match segment::read_header(&file, self.id, base)? {
+        // A file that is shorter than the block is as good as blank.
+        let found = match file.len()? < HEADER_BLOCK {
+            true => Err(BadHeader::Blank),
+            false => segment::read_header(&file, self.id, base)?,
+        };
+        let header = match found {
             Ok(header) => header,
             Err(BadHeader::Blank) if extent.end == HEADER_BLOCK && !self.hole_before(next) => {
                 self.discard(&[base])?;
@@ -501,20 +514,46 @@ impl Recovery<'_> {
         };
         let now = self.shared.clock.now_ms();
         let limits = self.shared.producer_limits();
-        let marker = if header.is_control() {
-            control::decode_marker(header, scanner.bytes(found.position, header.size)?)
-        } else {
-            None
+        let pending = self.pending.take();
+        if pending.is_none() && !header.is_control() {
+            let change = self.state.producers.record(header, &answer, now, &limits);
+            self.note(change);
+            return Ok(());
+        }
+        let bytes = scanner.bytes(found.position, header.size)?;
+        let (producers, marks) = (&mut self.state.producers, &mut self.state.marks);
+        let change = match control::decode(header, bytes) {
+            Some(Control::Marker(marker)) => {
+                producers.record_marker(&marker, header.base_offset, now, &limits)
+            }
+            Some(Control::Mark(mark, None)) => {
+                marks.note(&mark, Landed::alone(answer.last_offset), now, &limits);
+                None
+            }
+            Some(Control::Mark(mark, Some(slice))) => {
+                self.pending = Some((mark, slice));
+                None
+            }
+            None => {
+                if let Some((mark, slice)) = pending
+                    && slice == SliceId::of(bytes)
+                {
+                    let landed = Landed::slice(&mark, &answer, self.id.index);
+                    marks.note(&mark, landed, now, &limits);
+                    None
+                } else {
+                    producers.record(header, &answer, now, &limits)
+                }
+            }
         };
-        let producers = &mut self.state.producers;
-        let change = match marker {
-            Some(marker) => producers.record_marker(&marker, header.base_offset, now, &limits),
-            None => producers.record(header, &answer, now, &limits),
-        };
+        self.note(change);
+        Ok(())
+    }
+
+    fn note(&mut self, change: Option<Change>) {
         if let Some(change) = change {
             self.state.transactions.apply(change);
         }
-        Ok(())
     }
 
     /// Cuts the file behind its last batch and makes what was found durable, so that it may be shown. A damaged log

@@ -101,7 +101,9 @@ impl PartitionLog {
         let moved = self.take_out_expired(now);
         let is_behind = {
             let mut writer = self.writer.lock();
-            writer.producers.expire(now, &self.shared.producer_limits());
+            let limits = self.shared.producer_limits();
+            writer.producers.expire(now, &limits);
+            self.marks.lock().expire(now, &limits);
             writer.uncheckpointed >= WORTH_A_CHECKPOINT
         };
         let has_doomed = !self.doomed.lock().is_empty();

@@ -87,6 +87,7 @@ impl PartitionLog {
         writer.uncheckpointed = recovered.unchecked;
         self.shared.add_unchecked(recovered.unchecked);
         *self.transactions.lock() = recovered.transactions;
+        *self.marks.lock() = recovered.marks;
         *self.cursors.lock() = Cursors::default();
         *self.damage.lock() = Damage::new(recovered.damaged);
         self.log_start

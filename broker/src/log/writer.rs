@@ -3,13 +3,16 @@
 //! All of it lives under the partition's writer lock. A batch is written with one call into blocks that exist or were
 //! reserved; its header is patched in a copy on the stack, its body is never copied.
 
+use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use super::batch::{ATTRIBUTE_LOG_APPEND_TIME, Batch, BatchHeader, HEADER_SIZE, at, checksum};
+use super::batch::{ATTRIBUTE_LOG_APPEND_TIME, Batch, HEADER_SIZE, at, checksum};
+use super::control::Control;
 use super::file::{Access, File, is_full};
+use super::marks::{Landed, Mark};
 use super::partition::PartitionLog;
 use super::producers::Producers;
 use super::seal::{self, HEADER_BLOCK, SegmentHeader};
@@ -54,6 +57,19 @@ impl From<SegmentError> for WriteError {
 
 fn refused(doing: &str, error: &io::Error) -> WriteError {
     WriteError::Refused(AppendError::Storage(format!("{doing}: {error}")))
+}
+
+fn refuse_short() -> WriteError {
+    WriteError::Refused(AppendError::Corrupt(
+        "the batch is shorter than its header".into(),
+    ))
+}
+
+/// What is to be written at once: bytes and offsets.
+#[derive(Clone, Copy)]
+struct Need {
+    size: u64,
+    span: i64,
 }
 
 #[derive(Debug)]
@@ -111,71 +127,123 @@ impl Writer {
         batch: &Batch,
         now: TimestampMs,
     ) -> Result<Appended, WriteError> {
-        let size = batch.header.size as u64;
-        let next_offset = self.next_offset_after(&batch.header)?;
-        self.make_room(log, config, &batch.header, now)?;
-        let (Some(active), Some((head, body))) = (
-            &mut self.active,
-            batch.bytes.split_first_chunk::<HEADER_SIZE>(),
-        ) else {
-            return Err(WriteError::Refused(AppendError::Corrupt(
-                "the batch is shorter than its header".into(),
-            )));
-        };
-        let position = active.extent.end;
-        let mut head = *head;
-        let stamped = stamp(&mut head, body, self.next_offset, config, now);
-        seal::apply(active.header.salt, position, &mut head);
-        let piece = if position + size <= active.recycled {
-            u64::MAX
-        } else {
-            FRESH_PIECE
-        };
-        if let Err(error) = active.file.write_at(&head, body, position, piece) {
-            return Err(if is_full(&error) {
-                refused("writing a batch", &error)
-            } else {
-                WriteError::Failed(format!("writing a batch: {error}"))
-            });
-        }
-        let max_timestamp = stamped.unwrap_or(batch.header.max_timestamp);
-        active
-            .extent
-            .extend(position + size, next_offset, max_timestamp);
-        active
-            .segment
-            .publish(position, &active.extent, self.next_offset);
-        let appended = Appended {
-            base_offset: self.next_offset,
-            last_offset: next_offset - 1,
-            log_append_time: stamped,
-            log_start_offset: log.log_start.load(Ordering::Acquire),
-            duplicate: false,
-        };
+        let appended = self.write(log, config, &[batch], now)?;
         let limits = log.shared.producer_limits();
-        let change = match control::decode_marker(&batch.header, &batch.bytes) {
-            Some(marker) => {
+        let change = match control::decode(&batch.header, &batch.bytes) {
+            Some(Control::Marker(marker)) => {
                 self.producers
                     .record_marker(&marker, appended.base_offset, now, &limits)
             }
-            None => self
+            _ => self
                 .producers
                 .record(&batch.header, &appended, now, &limits),
         };
         if let Some(change) = change {
             log.transactions.lock().apply(change);
         }
-        self.advance(log, size, next_offset);
+        self.advance(log, batch.header.size as u64, appended.last_offset + 1);
         Ok(appended)
     }
 
-    fn next_offset_after(&self, header: &BatchHeader) -> Result<Offset, WriteError> {
-        let span = i64::from(header.last_offset_delta) + 1;
-        self.next_offset.checked_add(span).ok_or_else(|| {
-            WriteError::Refused(AppendError::Invalid(
-                "the partition has no offsets left".into(),
-            ))
+    /// Writes a slice with its mark in front, or a mark alone. Its identity is the mark's, even where the slice's header
+    /// names a producer too. The caller holds the writer lock.
+    pub fn append_marked(
+        &mut self,
+        log: &PartitionLog,
+        config: &TopicConfig,
+        marked: (&Mark, Option<&Batch>),
+        now: TimestampMs,
+    ) -> Result<Appended, WriteError> {
+        let (mark, slice) = marked;
+        let front = control::encode_mark(mark, slice).map_err(WriteError::Refused)?;
+        let limits = log.shared.producer_limits();
+        let batches: Vec<&Batch> = std::iter::once(&front).chain(slice).collect();
+        let appended = self.write(log, config, &batches, now)?;
+        let landed = match slice {
+            Some(_) => Landed::slice(mark, &appended, log.id().index),
+            None => Landed::alone(appended.last_offset),
+        };
+        log.marks.lock().note(mark, landed, now, &limits);
+        let size = batches.iter().map(|batch| batch.header.size as u64).sum();
+        self.advance(log, size, appended.last_offset + 1);
+        Ok(appended)
+    }
+
+    /// Writes batches behind one another with one call, so that none comes between. Answers for the last.
+    fn write(
+        &mut self,
+        log: &PartitionLog,
+        config: &TopicConfig,
+        batches: &[&Batch],
+        now: TimestampMs,
+    ) -> Result<Appended, WriteError> {
+        let need = self.need(batches)?;
+        self.make_room(log, config, need, now)?;
+        let Some(active) = &mut self.active else {
+            return Err(refuse_short());
+        };
+        let position = active.extent.end;
+        let mut extent = active.extent;
+        let (mut offset, mut last_base, mut stamped) = (self.next_offset, self.next_offset, None);
+        let mut front: Option<([u8; HEADER_SIZE], Cow<'_, [u8]>)> = None;
+        for batch in batches {
+            let (head, body) = batch
+                .bytes
+                .split_first_chunk::<HEADER_SIZE>()
+                .ok_or_else(refuse_short)?;
+            let mut head = *head;
+            last_base = offset;
+            stamped = stamp(&mut head, body, offset, config, now);
+            seal::apply(active.header.salt, extent.end, &mut head);
+            offset += i64::from(batch.header.last_offset_delta) + 1;
+            let max_timestamp = stamped.unwrap_or(batch.header.max_timestamp);
+            extent.extend(extent.end + batch.header.size as u64, offset, max_timestamp);
+            match &mut front {
+                None => front = Some((head, Cow::Borrowed(body))),
+                Some((_, rest)) => {
+                    rest.to_mut().extend_from_slice(&head);
+                    rest.to_mut().extend_from_slice(body);
+                }
+            }
+        }
+        let (head, body) = front.ok_or_else(refuse_short)?;
+        let piece = if extent.end <= active.recycled {
+            u64::MAX
+        } else {
+            FRESH_PIECE
+        };
+        if let Err(error) = active.file.write_at(&head, &body, position, piece) {
+            return Err(if is_full(&error) {
+                refused("writing a batch", &error)
+            } else {
+                WriteError::Failed(format!("writing a batch: {error}"))
+            });
+        }
+        active.extent = extent;
+        active
+            .segment
+            .publish(position, &active.extent, self.next_offset);
+        Ok(Appended {
+            base_offset: last_base,
+            last_offset: offset - 1,
+            log_append_time: stamped,
+            log_start_offset: log.log_start.load(Ordering::Acquire),
+            duplicate: false,
         })
+    }
+
+    fn need(&self, batches: &[&Batch]) -> Result<Need, WriteError> {
+        let span = |batch: &&Batch| i64::from(batch.header.last_offset_delta) + 1;
+        let need = Need {
+            size: batches.iter().map(|batch| batch.header.size as u64).sum(),
+            span: batches.iter().map(span).sum(),
+        };
+        match self.next_offset.checked_add(need.span) {
+            Some(_) => Ok(need),
+            None => Err(WriteError::Refused(AppendError::Invalid(
+                "the partition has no offsets left".into(),
+            ))),
+        }
     }
 
     fn advance(&mut self, log: &PartitionLog, size: u64, next_offset: Offset) {
@@ -204,7 +272,7 @@ impl Writer {
         &mut self,
         log: &PartitionLog,
         config: &TopicConfig,
-        batch: &BatchHeader,
+        need: Need,
         now: TimestampMs,
     ) -> Result<(), WriteError> {
         if self.active.is_none() {
@@ -212,9 +280,9 @@ impl Writer {
         }
         let bound = config.segment_bytes.min(MAX_SEGMENT_BYTES);
         let (is_full, is_due) = self.active.as_ref().map_or((false, true), |active| {
-            let last = i64::from(batch.last_offset_delta) + self.next_offset;
+            let last = self.next_offset + need.span - 1;
             let is_empty = active.extent.end == HEADER_BLOCK;
-            let is_full = active.extent.end + batch.size as u64 > bound
+            let is_full = active.extent.end + need.size > bound
                 || last - active.extent.base_offset > i64::from(i32::MAX);
             let is_old = now.saturating_sub(active.header.created) >= config.roll_ms();
             // What compaction has written is complete.
@@ -225,7 +293,7 @@ impl Writer {
             self.roll(log, config, now, is_full)?;
         }
         match &mut self.active {
-            Some(active) => active.reserve(log, bound, batch.size as u64),
+            Some(active) => active.reserve(log, bound, need.size),
             None => Ok(()),
         }
     }

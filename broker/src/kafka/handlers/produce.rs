@@ -309,7 +309,7 @@ fn produce_partition(
     };
     let is_transactional = batch.header.is_transactional();
     let append = || -> Result<Placed, Refusal> {
-        if handle.plugins().next().is_none() {
+        if !handle.is_placed && handle.plugins().next().is_none() {
             let appended = log.append(batch)?;
             return Ok(Placed {
                 appended,

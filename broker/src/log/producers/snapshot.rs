@@ -11,13 +11,9 @@ const PRODUCER_BYTES_1: usize = 8 + 2 + 8 + 8 + 4;
 const BATCH_BYTES: usize = 4 + 4 + 8 + 8 + 8;
 
 impl Producers {
-    /// Appends a snapshot to `out`: everything but what was placed elsewhere.
+    /// Appends a snapshot to `out`.
     pub fn encode(&self, out: &mut Vec<u8>) {
-        let mut kept: Vec<_> = self
-            .by_id
-            .iter()
-            .filter(|(_, producer)| !producer.placed)
-            .collect();
+        let mut kept: Vec<_> = self.by_id.iter().collect();
         kept.sort_unstable_by_key(|(id, _)| **id);
         out.extend_from_slice(&u32::try_from(kept.len()).unwrap_or(u32::MAX).to_be_bytes());
         for (id, producer) in kept {

@@ -9,6 +9,7 @@ mod faulty;
 mod formats;
 mod inspection;
 mod parsing;
+mod placement;
 mod reading;
 mod recovery;
 mod recycling;

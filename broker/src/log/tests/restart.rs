@@ -101,43 +101,6 @@ fn a_batch_that_was_torn_off_is_not_a_duplicate_when_it_comes_again() {
 }
 
 #[test]
-fn placed_batches_are_answered_again_until_the_broker_stops() {
-    let fixture = Fixture::new();
-    let logs = fixture.open();
-    let log = fixture.partition(&logs, 1);
-    log.append(numbered(1, 0, 0, 2)).expect("appended");
-    let placed = crate::log::Appended {
-        base_offset: -1,
-        last_offset: -1,
-        log_append_time: None,
-        log_start_offset: 0,
-        duplicate: false,
-    };
-    let batch = numbered(1, 0, 2, 3);
-    assert_eq!(log.check_sequence(&batch), Ok(Sequence::Next));
-    {
-        let _lane = log.lane();
-        log.record_placed(&batch, placed).expect("recorded");
-    }
-    let Ok(Sequence::Duplicate(answer)) = log.check_sequence(&batch) else {
-        panic!("a retry is a duplicate");
-    };
-    assert_eq!(answer.base_offset, -1);
-    let gap = log.check_sequence(&numbered(1, 0, 9, 1));
-    assert!(matches!(
-        gap,
-        Err(AppendError::OutOfOrderSequence { expected: 5, .. })
-    ));
-    assert_eq!(log.offsets().log_end, 2, "nothing was written here");
-    let (_logs, log) = restart(&fixture, logs, log, true);
-    assert_eq!(
-        log.check_sequence(&numbered(1, 0, 5, 1)),
-        Ok(Sequence::Next),
-        "the producer goes on where it was, although this log knows nothing of it"
-    );
-}
-
-#[test]
 fn nothing_is_appended_after_a_clean_stop() {
     let fixture = Fixture::new();
     let logs = fixture.open();
