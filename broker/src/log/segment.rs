@@ -389,7 +389,8 @@ pub(super) fn stored_index(disk: &Disk, path: &Path, salt: u64, end: u64) -> Opt
     (covered >= end).then_some(index)
 }
 
-/// Whether an index file is missing or as it was written, for this use of its segment or an earlier one.
+/// Whether an index file is missing or as it was written, for this use of its segment or an earlier one. One that is empty
+/// was begun and never written: it counts as missing.
 pub(super) fn is_index_intact(disk: &Disk, path: &Path) -> io::Result<bool> {
     let file = match disk.open(path, Access::Read) {
         Ok(file) => file,
@@ -398,7 +399,7 @@ pub(super) fn is_index_intact(disk: &Disk, path: &Path) -> io::Result<bool> {
     };
     let mut bytes = Vec::new();
     file.read_at(&mut bytes, index::MAX_FILE_BYTES, 0)?;
-    Ok(Index::is_intact(&bytes))
+    Ok(bytes.is_empty() || Index::is_intact(&bytes))
 }
 
 /// Builds an index of everything before `end` by walking batch headers. Where the walk meets damage the index ends:
