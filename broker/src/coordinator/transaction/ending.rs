@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::TransactionError;
 use super::driver::{Cell, Driver};
-use super::machine::{Partitions, State, Transaction};
+use super::machine::{ClientVersion, Partitions, State, Transaction};
 use crate::log::{AppendError, MarkerOutcome, OpenTransaction, TransactionMarker};
 use crate::types::{Offset, PartitionIndex};
 
@@ -17,6 +17,11 @@ const RETRIES_APART: (Duration, Duration) = (Duration::from_millis(100), Duratio
 const COORDINATOR_EPOCH: i32 = 0;
 
 impl Transaction {
+    /// Whether a batch of this epoch was written after the prepared end: the end had raised the epoch to it.
+    fn began(&self, epoch: i16) -> bool {
+        self.client_version == ClientVersion::BumpsEpoch && epoch == self.producer.epoch
+    }
+
     fn marker(&self) -> TransactionMarker {
         TransactionMarker {
             producer_id: self.producer.id,
@@ -183,7 +188,15 @@ impl Driver {
             let is_listed = transaction.partitions.contains(topic, partition);
             let epoch = transaction.producer.epoch;
             Ok(match transaction.state {
-                state if state.is_prepared() && is_listed => Judgement::Known,
+                // Of the prepared end's own epoch is what came after its marker: the next transaction, which must not
+                // share its outcome.
+                state
+                    if state.is_prepared()
+                        && is_listed
+                        && !transaction.began(open.producer_epoch) =>
+                {
+                    Judgement::Known
+                }
                 State::Ongoing if is_listed && epoch == open.producer_epoch => Judgement::Known,
                 state if !state.is_prepared() && epoch == open.producer_epoch => Judgement::Unknown,
                 _ => Judgement::Stale {

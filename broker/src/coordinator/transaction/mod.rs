@@ -170,19 +170,23 @@ impl Transactions {
         Err(Refusal::Concurrent.into())
     }
 
-    /// AddPartitionsToTxn, and AddOffsetsToTxn with the partition of `__consumer_offsets`.
-    pub fn add(
+    /// AddPartitionsToTxn, and AddOffsetsToTxn with the partition of `__consumer_offsets`. Durable when this returns: where
+    /// the epoch stays the same from one transaction to the next, nothing else would tell after a loss of power that what is
+    /// open in a partition is not of the transaction before, whose markers may have to be written again.
+    pub async fn add(
         &self,
         id: &str,
         producer: Producer,
         partitions: &Partitions,
     ) -> Result<(), TransactionError> {
         check_id(id)?;
-        self.driver.with(id, |cell, contents| {
+        let (cell, stored) = self.driver.with(id, |cell, contents| {
             let version = ClientVersion::KeepsEpoch;
             self.driver
-                .add(cell, contents, producer, (partitions, version))
-        })
+                .add(cell, contents, producer, (partitions, version))?;
+            Ok((Arc::clone(cell), contents.stored))
+        })?;
+        self.driver.durable(&cell, stored).await
     }
 
     /// Which of these partitions are in the transaction; the others are refused with `NotInTransaction`.

@@ -257,7 +257,9 @@ async fn the_first_transaction_version_writes_where_partitions_were_added() {
     let outside = broker.write_as(old, producer, "orders");
     assert_eq!(outside, Err(Refusal::NotInTransaction.into()));
     let orders = Partitions::from_iter([("orders", 0)]);
-    broker.transactions.add("id", producer, &orders).unwrap();
+    soon(broker.transactions.add("id", producer, &orders))
+        .await
+        .unwrap();
     assert_eq!(broker.write_as(old, producer, "orders"), Ok("written"));
     let request = EndRequest {
         version: old,
@@ -400,6 +402,48 @@ async fn what_a_loss_of_power_left_open_is_aborted_with_its_transaction() {
     );
     assert_eq!(broker.write(producer, "orders"), fenced());
     assert_eq!(broker.end(producer, true).await, fenced());
+}
+
+#[tokio::test]
+async fn the_next_transaction_does_not_share_the_outcome_of_the_one_before() {
+    let broker = Broker::start();
+    let producer = broker.init("id").await;
+    broker.write(producer, "orders").unwrap();
+    let mut end = Box::pin(broker.transactions.end("id", ending(producer, true)));
+    assert!((&mut end).now_or_never().is_none());
+    assert_eq!(broker.state(), State::PrepareCommit);
+    drop(end);
+    // The loss of power took the completion and the beginning of the next transaction, not the data of that.
+    let next = Producer {
+        id: producer.id,
+        epoch: producer.epoch + 1,
+    };
+    broker.partitions.leave_open("orders", 0, next);
+    let broker = broker.restart();
+    until(|| broker.state() == State::CompleteCommit).await;
+    let marks = broker.partitions.take_marks();
+    assert_eq!(marks[0].2.outcome, MarkerOutcome::Abort, "{marks:?}");
+}
+
+#[tokio::test]
+async fn a_partition_is_added_when_that_is_durable() {
+    let broker = Broker::start();
+    let producer = broker.init("id").await;
+    broker.log.hold(true);
+    let orders = Partitions::from_iter([("orders", 0)]);
+    for _ in 0..2 {
+        let add = broker.transactions.add("id", producer, &orders);
+        assert!(
+            add.now_or_never().is_none(),
+            "the second says the same again"
+        );
+    }
+    broker.log.hold(false);
+    assert!(
+        soon(broker.transactions.add("id", producer, &orders))
+            .await
+            .is_ok()
+    );
 }
 
 #[tokio::test]

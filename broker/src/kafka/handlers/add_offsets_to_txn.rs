@@ -21,11 +21,11 @@ pub const VERSIONS: RangeInclusive<i16> = 0..=4;
 const FENCED_FROM: i16 = 2;
 
 pub async fn handle(context: &Context, request: AddOffsetsToTxnRequest) -> AddOffsetsToTxnResponse {
-    let outcome = add(context, &request);
+    let outcome = add(context, &request).await;
     AddOffsetsToTxnResponse::default().with_error_code(code_of(&outcome))
 }
 
-fn add(context: &Context, request: &AddOffsetsToTxnRequest) -> Result<(), ResponseError> {
+async fn add(context: &Context, request: &AddOffsetsToTxnRequest) -> Result<(), ResponseError> {
     let id = resources::transactional_id(context, Operation::Write, &request.transactional_id)?;
     let group = resources::group(context, Operation::Read, &request.group_id)?;
     let partition = context.services.coordinator.partition_of(&group);
@@ -37,6 +37,7 @@ fn add(context: &Context, request: &AddOffsetsToTxnRequest) -> Result<(), Respon
     let added = context
         .services
         .transactions
-        .add(&id, producer, &partitions);
+        .add(&id, producer, &partitions)
+        .await;
     added.map_err(|error| fenced_before(FENCED_FROM, context.version, transaction_code(&error)))
 }

@@ -51,7 +51,7 @@ pub async fn handle(
             }
         });
         let results = match id {
-            Ok(id) => add(context, &id, &transaction, true),
+            Ok(id) => add(context, &id, &transaction, true).await,
             Err(code) => results(&transaction.topics, |_, _| Err(code)),
         };
         return AddPartitionsToTxnResponse::default().with_results_by_topic_v3_and_below(results);
@@ -60,17 +60,19 @@ pub async fn handle(
         let code = ResponseError::ClusterAuthorizationFailed.code();
         return AddPartitionsToTxnResponse::default().with_error_code(code);
     }
-    let results = request.transactions.into_iter().map(|transaction| {
+    let mut by_transaction = Vec::with_capacity(request.transactions.len());
+    for transaction in request.transactions {
         let results = match context.transactional_id_in(&transaction.transactional_id) {
             Ok(id) if transaction.verify_only => verify(context, &id, &transaction),
-            Ok(id) => add(context, &id, &transaction, false),
+            Ok(id) => add(context, &id, &transaction, false).await,
             Err(code) => results(&transaction.topics, |_, _| Err(code)),
         };
-        AddPartitionsToTxnResult::default()
+        let result = AddPartitionsToTxnResult::default()
             .with_transactional_id(transaction.transactional_id)
-            .with_topic_results(results)
-    });
-    AddPartitionsToTxnResponse::default().with_results_by_transaction(results.collect())
+            .with_topic_results(results);
+        by_transaction.push(result);
+    }
+    AddPartitionsToTxnResponse::default().with_results_by_transaction(by_transaction)
 }
 
 fn producer(transaction: &AddPartitionsToTxnTransaction) -> Producer {
@@ -80,7 +82,7 @@ fn producer(transaction: &AddPartitionsToTxnTransaction) -> Producer {
     }
 }
 
-fn add(
+async fn add(
     context: &Context,
     id: &str,
     transaction: &AddPartitionsToTxnTransaction,
@@ -106,7 +108,8 @@ fn add(
     let added = context
         .services
         .transactions
-        .add(id, producer(transaction), &partitions);
+        .add(id, producer(transaction), &partitions)
+        .await;
     let outcome = added.map_err(|error| refusal(context.version, &error));
     results(topics, |_, _| outcome)
 }
