@@ -10,6 +10,7 @@ use tidegate::catalog::Catalog;
 use tidegate::config::{AdminConfig, Config};
 use tidegate::env::Clock;
 use tidegate::log::LogSet;
+use tidegate::observe::table::Metric;
 use tidegate::observe::{Health, Metrics};
 use tidegate::plugin::PluginHost;
 
@@ -81,6 +82,17 @@ fn touched_metrics() -> Metrics {
         sink.log_partitions("fsync", "accepting", 8);
         sink.log_partitions("fsync", "stopped", 0);
         sink.log_partitions("fsync", "damaged", 0);
+        sink.damage(0, 0);
+        for metric in [
+            Metric::CleanerReadBytes,
+            Metric::CleanerWrittenBytes,
+            Metric::CleanerRounds,
+            Metric::CleanerLastRound,
+            Metric::CleanerDirtyRatio,
+            Metric::CleanerImpossible,
+        ] {
+            sink.cleaner(metric, 1.0);
+        }
         sink.topic_log_bytes("orders", 1000);
         sink.group_lag("readers", "orders", 0, 5);
         sink.group_state("Stable");
