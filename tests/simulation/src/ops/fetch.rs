@@ -1,0 +1,85 @@
+//! Fetch: what a reader sees is whole, in order, and stays.
+
+use kafka_protocol::messages::FetchRequest;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+
+use super::Surroundings;
+use crate::network::Request;
+use crate::shadow::{Target, code};
+use crate::wire;
+
+pub(crate) const VERSION: i16 = 12;
+
+/// Asks for one partition from an offset on.
+pub(crate) fn request(target: &Target, from: i64, max_bytes: i32) -> FetchRequest {
+    let wanted = FetchPartition::default()
+        .with_partition(target.partition)
+        .with_fetch_offset(from)
+        .with_partition_max_bytes(max_bytes);
+    let topic = FetchTopic::default()
+        .with_topic(wire::topic_name(&target.topic))
+        .with_partitions(vec![wanted]);
+    FetchRequest::default()
+        .with_replica_id((-1).into())
+        .with_max_wait_ms(0)
+        .with_min_bytes(0)
+        .with_max_bytes(32 << 20)
+        .with_session_epoch(-1)
+        .with_topics(vec![topic])
+}
+
+pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
+    let target = around.target()?;
+    let (start, end) = around.shadow.partition(&target)?.ends();
+    let span = u64::try_from(end - start).unwrap_or(0);
+    let back = match around.random.percent(60) {
+        true => around.random.below(span.min(10) + 1),
+        false => around.random.below(span + 1),
+    };
+    let from = end - i64::try_from(back).unwrap_or(0);
+    let max_bytes = *around.random.pick(&[1, 1000, 1 << 20])?;
+    let wait = *around.random.pick(&[0, 0, 50])?;
+    let topic = around.shadow.same(&target)?;
+    topic.flights += 1;
+    let (synced, changes) = (!topic.ever_os, topic.durability_changes);
+    let request = request(&target, from, max_bytes)
+        .with_max_wait_ms(wait)
+        .with_min_bytes(i32::from(wait > 0));
+    let line = around.line();
+    let label = format!("fetch {}-{} from {from}", target.topic, target.partition);
+    Some(
+        around.request(line, label, (VERSION, &request), move |shadow, answer| {
+            let Some(topic) = shadow.same(&target) else {
+                return Ok(());
+            };
+            topic.flights -= 1;
+            let held = synced && topic.durability_changes == changes;
+            let Some(answer) = answer else { return Ok(()) };
+            let topic = answer.responses.into_iter().next();
+            let data = topic
+                .and_then(|topic| topic.partitions.into_iter().next())
+                .ok_or("the answer names no partition")?;
+            match data.error_code {
+                code::NONE => {}
+                // Retention may have passed, and what was only appended may be gone.
+                code::OFFSET_OUT_OF_RANGE => return Ok(()),
+                code::KAFKA_STORAGE_ERROR if shadow.had_fault => return Ok(()),
+                error => return Err(format!("error {error}")),
+            }
+            let records = wire::read(data.records.unwrap_or_default())?;
+            if records
+                .last()
+                .is_some_and(|last| last.offset >= data.high_watermark)
+            {
+                return Err(format!(
+                    "records at or past the high watermark {}",
+                    data.high_watermark
+                ));
+            }
+            let partition = shadow.partition(&target).ok_or("no such partition")?;
+            partition.read(from, &records, held)?;
+            shadow.count("fetched");
+            Ok(())
+        }),
+    )
+}

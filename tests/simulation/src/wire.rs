@@ -1,0 +1,105 @@
+//! Requests and answers as bytes, and batches of records that carry their own identity.
+
+use bytes::{Bytes, BytesMut};
+use kafka_protocol::messages::{RequestHeader, ResponseHeader, TopicName};
+use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use tidegate::log::batch;
+use tidegate::log::records::{self, BatchTemplate, Record};
+
+/// Every record's value begins with its number.
+const NUMBER_BYTES: usize = 8;
+
+/// A frame without its length prefix.
+pub fn frame<R: Request>(version: i16, correlation: i32, request: &R) -> Bytes {
+    let header = RequestHeader::default()
+        .with_request_api_key(R::KEY)
+        .with_request_api_version(version)
+        .with_correlation_id(correlation)
+        .with_client_id(Some(text("simulation")));
+    let mut frame = BytesMut::new();
+    header
+        .encode(&mut frame, R::header_version(version))
+        .and_then(|()| request.encode(&mut frame, version))
+        .expect("the simulator asks in versions that exist");
+    frame.freeze()
+}
+
+/// Reads an answer; what is wrong with it is the broker's fault.
+pub fn answer<R: Request>(version: i16, mut bytes: Bytes) -> Result<R::Response, String> {
+    let read = |bytes: &mut Bytes| {
+        ResponseHeader::decode(bytes, R::Response::header_version(version))?;
+        R::Response::decode(bytes, version)
+    };
+    read(&mut bytes).map_err(|error| format!("an answer that cannot be read: {error}"))
+}
+
+pub fn text(text: &str) -> StrBytes {
+    StrBytes::from_string(text.to_owned())
+}
+
+pub fn topic_name(name: &str) -> TopicName {
+    TopicName(text(name))
+}
+
+/// What a record with this number carries: the number, and bytes that follow from it.
+fn value_of(number: u64) -> Bytes {
+    let length = NUMBER_BYTES + usize::try_from(number.wrapping_mul(7919) % 300).unwrap_or(0);
+    let mut value = number.to_be_bytes().to_vec();
+    value.resize(length, number.to_le_bytes()[0]);
+    value.into()
+}
+
+/// The number of a record, when its value is whole.
+fn number_of(value: &Bytes) -> Option<u64> {
+    let number = u64::from_be_bytes(*value.first_chunk::<NUMBER_BYTES>()?);
+    (*value == value_of(number)).then_some(number)
+}
+
+/// A batch with one record for each number.
+pub fn batch(template: BatchTemplate, timestamp: i64, numbers: &[u64]) -> Bytes {
+    let records: Vec<_> = numbers
+        .iter()
+        .zip(0..)
+        .map(|(number, offset_delta)| Record {
+            offset_delta,
+            timestamp,
+            key: Some(Bytes::from(format!("k{}", number % 5))),
+            value: Some(value_of(*number)),
+            headers: Vec::new(),
+        })
+        .collect();
+    records::encode(template, &records)
+        .expect("the simulator makes legal batches")
+        .bytes
+}
+
+/// A record that was read.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Read {
+    pub offset: i64,
+    pub number: u64,
+}
+
+/// The records of an answer in their order.
+///
+/// # Errors
+/// When a batch or a record is not what anybody sent.
+pub fn read(bytes: Bytes) -> Result<Vec<Read>, String> {
+    let mut found = Vec::new();
+    let batches = batch::split(bytes, usize::MAX).map_err(|error| format!("served: {error}"))?;
+    for batch in batches {
+        let whole = batch::parse(batch.bytes.clone(), usize::MAX);
+        whole.map_err(|error| format!("served a damaged batch: {error}"))?;
+        let base = batch.header.base_offset;
+        let records = records::decode(&batch, usize::MAX)
+            .map_err(|error| format!("served a batch that cannot be decoded: {error}"))?;
+        for record in records {
+            let offset = base + i64::from(record.offset_delta);
+            let value = record.value.unwrap_or_default();
+            let number = number_of(&value)
+                .ok_or_else(|| format!("the record at offset {offset} is nobody's"))?;
+            found.push(Read { offset, number });
+        }
+    }
+    Ok(found)
+}

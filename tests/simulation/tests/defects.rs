@@ -1,0 +1,52 @@
+//! Each deliberate bug of the broker is found. Runs with `--features defects` alone.
+#![cfg(feature = "defects")]
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tidegate::env::defects::{Defect, Planted};
+use tidegate_simulation::{Options, run};
+
+/// Seeds that a bug may take.
+const BOUND: u64 = 3000;
+
+/// The first seed that finds the defect, and what it says.
+fn find(defect: Defect) -> Option<(u64, String)> {
+    let _planted = Planted::plant(defect);
+    (0..BOUND).find_map(|seed| {
+        let violation = run(Options::new(seed)).err()?;
+        Some((seed, violation.message))
+    })
+}
+
+#[test]
+fn every_defect_is_found() {
+    let only = std::env::var("TIDEGATE_SIMULATION_DEFECT").ok();
+    let wanted: Vec<Defect> = Defect::ALL
+        .into_iter()
+        .filter(|defect| {
+            only.as_ref()
+                .is_none_or(|only| format!("{defect:?}") == *only)
+        })
+        .collect();
+    let next = AtomicUsize::new(0);
+    let missed: Mutex<Vec<Defect>> = Mutex::default();
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..threads {
+            scope.spawn(|| {
+                while let Some(defect) = wanted.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    match find(*defect) {
+                        Some((seed, message)) => println!("{defect:?}: seed {seed}: {message}"),
+                        None => missed.lock().expect("lock").push(*defect),
+                    }
+                }
+            });
+        }
+    });
+    let missed = missed.into_inner().expect("lock");
+    assert!(
+        missed.is_empty(),
+        "not found within {BOUND} seeds: {missed:?}"
+    );
+}
