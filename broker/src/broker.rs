@@ -175,9 +175,11 @@ pub fn recover(
         background,
     } = surroundings;
     let data = &config.broker.data_dir;
-    let catalog = open_catalog(disk.as_deref(), data)?;
+    let is_given = disk.is_some();
+    let disk = disk.unwrap_or_else(files::machine);
+    let catalog = open_catalog(disk.as_ref(), is_given, data)?;
     let logs = LogSet::open_with(
-        disk.unwrap_or_else(files::machine),
+        disk,
         &data.join("log"),
         config.log.clone(),
         clock.clone(),
@@ -233,13 +235,15 @@ pub fn recover(
     })
 }
 
-fn open_catalog(disk: Option<&dyn Disk>, data: &Path) -> Result<Arc<Catalog>, StartError> {
-    let opened = match disk {
-        Some(disk) => Catalog::open_on(disk, data),
-        None => {
-            create_dir(data)?;
-            Catalog::open(data)
-        }
+/// Makes the data folder, and opens the catalog in it: on the machine's own disk as its store knows best.
+fn open_catalog(disk: &dyn Disk, is_given: bool, data: &Path) -> Result<Arc<Catalog>, StartError> {
+    files::create_folder_durably(disk, data).map_err(|error| StartError {
+        part: "broker.data-dir",
+        message: format!("{} cannot be created: {error}", data.display()),
+    })?;
+    let opened = match is_given {
+        true => Catalog::open_on(disk, data),
+        false => Catalog::open(data),
     };
     opened.map_err(failed("catalog"))
 }
@@ -260,13 +264,6 @@ fn open_plugins(
     .map_err(failed("plugins"))?;
     check_authorizers(config, &plugins)?;
     Ok(plugins)
-}
-
-fn create_dir(data: &Path) -> Result<(), StartError> {
-    std::fs::create_dir_all(data).map_err(|error| StartError {
-        part: "broker.data-dir",
-        message: format!("{} cannot be created: {error}", data.display()),
-    })
 }
 
 /// A missing authorizer would deny everything without saying so: better not to start.

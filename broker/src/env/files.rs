@@ -96,6 +96,20 @@ pub trait File: fmt::Debug + Send + Sync {
     fn try_lock(&self) -> io::Result<bool>;
 }
 
+/// Makes a folder whose name survives a loss of power. A parent that this process may not open is left to whoever owns it.
+pub fn create_folder_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    disk.create_folders(path)?;
+    let parent = match path.parent() {
+        Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+        Some(parent) => parent,
+        None => return Ok(()),
+    };
+    match disk.sync_folder(parent) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(()),
+        outcome => outcome,
+    }
+}
+
 /// The disks of this machine.
 #[derive(Clone, Copy, Debug)]
 struct Machine;

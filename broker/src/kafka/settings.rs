@@ -23,10 +23,6 @@ pub const SOURCE_TOPIC: i8 = 1;
 pub const SOURCE_BROKER: i8 = 4;
 pub const SOURCE_DEFAULT: i8 = 5;
 
-/// Held from reading a topic's own settings to writing them changed, so that of two changes at once none is lost. Changes
-/// are rare: one lock serves all topics.
-pub static CHANGES: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
-
 /// One setting of a topic.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TopicSetting {

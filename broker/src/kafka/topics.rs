@@ -65,6 +65,7 @@ pub struct Topics {
     handles: RwLock<Handles>,
     /// Held while a topic is created, changed or deleted.
     change: tokio::sync::Mutex<()>,
+    settings: tokio::sync::Mutex<()>,
 }
 
 #[derive(Debug, Default)]
@@ -156,7 +157,14 @@ impl Topics {
             parts,
             handles: RwLock::new(handles),
             change: tokio::sync::Mutex::default(),
+            settings: tokio::sync::Mutex::default(),
         })
+    }
+
+    /// Held from reading a topic's own settings to writing them changed, so that of two changes at once none is lost. Changes
+    /// are rare: one lock serves all topics.
+    pub async fn changing_settings(&self) -> tokio::sync::MutexGuard<'_, ()> {
+        self.settings.lock().await
     }
 
     pub fn get(&self, name: &str) -> Option<Arc<TopicHandle>> {

@@ -74,6 +74,8 @@ pub struct PartitionLog {
     pub(super) damage: Mutex<Damage>,
     deleted: AtomicBool,
     checkpoint_queued: AtomicBool,
+    /// There is one on the disk.
+    has_checkpoint: AtomicBool,
     /// Serialises syncs; the order of locks is checkpointing, flushing, writer.
     pub(super) flushing: Mutex<()>,
     pub(super) checkpointing: Mutex<()>,
@@ -117,6 +119,7 @@ impl PartitionLog {
             damage: Mutex::new(Damage::new(recovered.damaged)),
             deleted: AtomicBool::new(false),
             checkpoint_queued: AtomicBool::new(false),
+            has_checkpoint: AtomicBool::new(recovered.has_checkpoint),
             flushing: Mutex::new(()),
             checkpointing: Mutex::new(()),
             doomed: Mutex::default(),
@@ -152,13 +155,18 @@ impl PartitionLog {
         }
         let now = self.shared.clock.now_ms();
         check_time(&batch.header, &config, now)?;
-        let writer = self.writer.lock();
-        self.accepts(&writer)?;
-        let log_start = self.log_start.load(Ordering::Acquire);
-        if let Some(first) = writer.producers.check(&batch.header, log_start)? {
-            return Ok(first);
+        loop {
+            let writer = self.writer.lock();
+            self.accepts(&writer)?;
+            let log_start = self.log_start.load(Ordering::Acquire);
+            if let Some(first) = writer.producers.check(&batch.header, log_start)? {
+                return Ok(first);
+            }
+            if let Some(appended) = self.write(writer, &config, &batch, now)? {
+                return Ok(appended);
+            }
+            self.checkpoint_first()?;
         }
-        self.write(writer, &config, &batch, now)
     }
 
     /// Ends a producer's transaction in this partition: appends the marker, after which its records are committed or
@@ -168,35 +176,42 @@ impl PartitionLog {
         let config = self.config.load();
         let now = self.shared.clock.now_ms();
         let batch = control::encode_marker(marker, now)?;
-        let writer = self.writer.lock();
-        self.accepts(&writer)?;
-        writer.producers.check_marker(marker)?;
-        self.write(writer, &config, &batch, now)
+        loop {
+            let writer = self.writer.lock();
+            self.accepts(&writer)?;
+            writer.producers.check_marker(marker)?;
+            if let Some(appended) = self.write(writer, &config, &batch, now)? {
+                return Ok(appended);
+            }
+            self.checkpoint_first()?;
+        }
     }
 
-    /// Writes a batch that was checked under the lock which is handed over.
+    /// Writes a batch that was checked under the lock which is handed over. `None`: nothing was written, the first
+    /// checkpoint has to come before.
     fn write(
         &self,
         mut writer: MutexGuard<'_, Writer>,
         config: &TopicConfig,
         batch: &Batch,
         now: TimestampMs,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<Option<Appended>, AppendError> {
         let outcome = writer.append(self, config, batch, now);
         drop(writer);
         self.appended(outcome, config)
     }
 
-    /// What follows a write, after the lock: the watermark, or a sync, or the end.
+    /// What follows a write, after the lock: the watermark, or a sync, or the end. `None`: as `write`.
     fn appended(
         &self,
         outcome: Result<Appended, WriteError>,
         config: &TopicConfig,
-    ) -> Result<Appended, AppendError> {
+    ) -> Result<Option<Appended>, AppendError> {
         let appended = match outcome {
             Ok(appended) => appended,
             Err(WriteError::Refused(error)) => return Err(error),
             Err(WriteError::Failed(reason)) => return Err(self.fail(reason)),
+            Err(WriteError::Uncheckpointed) => return Ok(None),
         };
         let is_urgent = if config.durability == Durability::Os {
             self.raise_watermark(appended.last_offset + 1);
@@ -205,7 +220,17 @@ impl PartitionLog {
             self.waiters.is_watched()
         };
         self.request_flush(is_urgent);
-        Ok(appended)
+        Ok(Some(appended))
+    }
+
+    pub(super) fn has_checkpoint(&self) -> bool {
+        self.has_checkpoint.load(Ordering::SeqCst)
+    }
+
+    /// Writes the first checkpoint of a partition that is about to begin its second segment.
+    pub(super) fn checkpoint_first(&self) -> Result<(), AppendError> {
+        self.checkpoint()
+            .map_err(|error| AppendError::Storage(format!("writing the first checkpoint: {error}")))
     }
 
     /// Appends a slice with its mark, in one write: after a crash either both are there or the mark says nothing. Without a
@@ -222,15 +247,20 @@ impl PartitionLog {
         }
         marks::check_mark(mark)?;
         let now = self.shared.clock.now_ms();
-        let mut writer = self.writer.lock();
-        self.accepts(&writer)?;
-        let outcome = writer.append_marked(self, &config, (mark, slice), now);
-        if matches!(outcome, Err(WriteError::Failed(_))) {
-            // The file may hold it or not.
-            self.marks.lock().doubt(mark);
+        loop {
+            let mut writer = self.writer.lock();
+            self.accepts(&writer)?;
+            let outcome = writer.append_marked(self, &config, (mark, slice), now);
+            if matches!(outcome, Err(WriteError::Failed(_))) {
+                // The file may hold it or not.
+                self.marks.lock().doubt(mark);
+            }
+            drop(writer);
+            if let Some(appended) = self.appended(outcome, &config)? {
+                return Ok(appended);
+            }
+            self.checkpoint_first()?;
         }
-        drop(writer);
-        self.appended(outcome, &config)
     }
 
     /// What this partition holds of a lane's producer. `Err` when a write failed that may have left more, which the next
@@ -321,7 +351,7 @@ impl PartitionLog {
     }
 
     /// Notifies `waiter` once (`Notify::notify_one`), when the high watermark next moves or the partition goes away or
-    /// stops. Register first and read after: then no progress is missed.
+    /// stops (but not of one that has stopped before). Register first and read after: then no progress is missed.
     pub fn wake_on_progress(&self, waiter: &Arc<Notify>) {
         self.waiters.watch(waiter);
         self.request_flush(true);
@@ -564,9 +594,12 @@ impl PartitionLog {
                     .map_err(|error| error.to_string())
             }
         };
-        if outcome.is_err() {
-            self.writer.lock().uncheckpointed += pending;
-            self.shared.add_unchecked(pending);
+        match &outcome {
+            Ok(()) => self.has_checkpoint.store(true, Ordering::SeqCst),
+            Err(_) => {
+                self.writer.lock().uncheckpointed += pending;
+                self.shared.add_unchecked(pending);
+            }
         }
         outcome
     }

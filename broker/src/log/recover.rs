@@ -53,6 +53,7 @@ pub(super) struct Recovered {
     pub parents_unsynced: bool,
     /// Why the log must not accept.
     pub damage: Option<String>,
+    pub has_checkpoint: bool,
     /// What cannot be read, given up or not.
     pub damaged: Vec<DamagedRange>,
 }
@@ -145,6 +146,7 @@ pub(super) fn recover(
 
 impl Recovery<'_> {
     fn run(&mut self, bases: Vec<Offset>, loaded: Loaded) -> io::Result<()> {
+        self.state.has_checkpoint = matches!(loaded, Loaded::Good(_));
         let synced: Vec<Offset> = match &loaded {
             Loaded::Good(checkpoint) => checkpoint.segments.iter().map(|s| s.base_offset).collect(),
             Loaded::Missing | Loaded::Damaged => Vec::new(),
@@ -340,6 +342,11 @@ impl Recovery<'_> {
             file.drop_cache()?;
         }
         let length = file.len()?;
+        if length < extent.end && known.is_none() && !self.hole_before(next) {
+            // Not even its header block had become durable.
+            self.discard(&[base])?;
+            return Ok(Outcome::LogEnds);
+        }
         if length < extent.end {
             let message = format!("{length} bytes are left of {} that were synced", extent.end);
             self.unreadable(extent, next, &message);

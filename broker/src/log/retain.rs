@@ -147,6 +147,12 @@ impl PartitionLog {
         if expired(disk, &self.segments.load(), &limits) == 0 {
             return false;
         }
+        if !self.has_checkpoint()
+            && let Err(error) = self.checkpoint_first()
+        {
+            tracing::warn!(partition = %self.id(), %error, "expired segments stay");
+            return false;
+        }
         let mut writer = self.writer.lock();
         // A log that has stopped keeps everything: it may be what somebody repairs it from.
         if self.accepts(&writer).is_err() {
@@ -160,6 +166,7 @@ impl PartitionLog {
             let reason = match error {
                 WriteError::Refused(error) => error.to_string(),
                 WriteError::Failed(reason) => reason,
+                WriteError::Uncheckpointed => "there is no checkpoint yet".to_owned(),
             };
             tracing::warn!(partition = %self.id(), reason, "expired segments stay: no new segment could be begun");
             return false;

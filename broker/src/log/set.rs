@@ -249,6 +249,10 @@ impl LogSet {
         let context =
             |error: std::io::Error| format!("log folder {}: {error}", directory.display());
         disk.create_folders(directory).map_err(context)?;
+        // The folder's own name: without it everything in it would be lost, however well it was synced.
+        if let Some(parent) = directory.parent() {
+            disk.sync_folder(parent).map_err(context)?;
+        }
         let lock = Self::lock(&disk, directory)?;
         let pool = Pool::open(&disk, &directory.join(RECYCLE_FOLDER), config.recycle_bytes)
             .map_err(context)?;

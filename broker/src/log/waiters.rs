@@ -48,11 +48,14 @@ impl Waiters {
         Ok(receiver)
     }
 
-    /// Registers a consumer for one notification; at once when nothing will move any more.
+    /// Registers a consumer for one notification; at once when the partition is gone. One that has merely stopped can be
+    /// read and will not move: a consumer that were woken for it would find nothing new and come again, without end.
     pub fn watch(&self, waiter: &Arc<Notify>) {
         let mut inner = self.inner.lock();
-        if inner.ended.is_some() {
-            waiter.notify_one();
+        if let Some(reason) = &inner.ended {
+            if *reason == AppendError::Deleted {
+                waiter.notify_one();
+            }
             return;
         }
         if inner.progress.len() >= inner.purge_at.max(PURGE_FROM) {
@@ -133,6 +136,21 @@ mod tests {
         assert_eq!(late.try_recv(), Ok(Err(AppendError::Deleted)));
         let again = waiters.commit(9, || 5).map(|_| ());
         assert_eq!(again, Err(Err(AppendError::Deleted)));
+    }
+
+    #[tokio::test]
+    async fn a_consumer_of_a_stopped_partition_waits_and_one_of_a_deleted_does_not() {
+        let notified = |reason: AppendError| async move {
+            let waiters = Waiters::default();
+            let waiter = Arc::new(Notify::new());
+            waiters.watch(&waiter);
+            waiters.end(&reason);
+            waiter.notified().await;
+            waiters.watch(&waiter);
+            futures_util::poll!(std::pin::pin!(waiter.notified())).is_ready()
+        };
+        assert!(!notified(AppendError::Stopped("a failed sync".into())).await);
+        assert!(notified(AppendError::Deleted).await);
     }
 
     #[test]

@@ -43,6 +43,9 @@ pub(super) enum WriteError {
     Refused(AppendError),
     /// The file may hold anything from here on: the partition has to stop.
     Failed(String),
+    /// A second segment would begin, and there is no checkpoint yet. Without one, recovery takes a hole in front of a
+    /// later segment for damage: the caller writes it, and tries again.
+    Uncheckpointed,
 }
 
 impl From<SegmentError> for WriteError {
@@ -290,6 +293,9 @@ impl Writer {
             (is_full && !is_empty, is_sealed || (is_old && !is_empty))
         });
         if is_full || is_due {
+            if self.active.is_some() && !log.has_checkpoint() {
+                return Err(WriteError::Uncheckpointed);
+            }
             self.roll(log, config, now, is_full)?;
         }
         match &mut self.active {

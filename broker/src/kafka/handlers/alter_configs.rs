@@ -15,7 +15,7 @@ use kafka_protocol::messages::{AlterConfigsRequest, AlterConfigsResponse};
 use crate::kafka::context::Context;
 use crate::kafka::error::message;
 use crate::kafka::resources;
-use crate::kafka::settings::{CHANGES, alterable_topic, refusal};
+use crate::kafka::settings::{alterable_topic, refusal};
 use crate::kafka::topics::TopicError;
 
 pub const VERSIONS: RangeInclusive<i16> = 0..=2;
@@ -44,7 +44,7 @@ async fn alter(
     resource: &AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), TopicError> {
-    let _changing = CHANGES.lock().await;
+    let _changing = context.services.topics.changing_settings().await;
     let handle = alterable_topic(context, resource.resource_type, &resource.resource_name)?;
     let name = handle.topic.name.as_str();
     let topics = &context.services.topics;

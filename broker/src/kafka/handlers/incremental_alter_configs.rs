@@ -19,7 +19,7 @@ use crate::config::topic::TopicConfigEntry;
 use crate::kafka::context::Context;
 use crate::kafka::error::message;
 use crate::kafka::resources;
-use crate::kafka::settings::{CHANGES, alterable_topic, refusal};
+use crate::kafka::settings::{alterable_topic, refusal};
 use crate::kafka::topics::TopicError;
 
 pub const VERSIONS: RangeInclusive<i16> = 0..=1;
@@ -59,7 +59,7 @@ async fn alter(
     resource: &AlterConfigsResource,
     validate_only: bool,
 ) -> Result<(), TopicError> {
-    let _changing = CHANGES.lock().await;
+    let _changing = context.services.topics.changing_settings().await;
     let handle = alterable_topic(context, resource.resource_type, &resource.resource_name)?;
     let own = &handle.topic.configs;
     let changed = changed(own, &handle.config.entries(own), &resource.configs)?;

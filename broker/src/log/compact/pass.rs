@@ -129,6 +129,12 @@ impl PartitionLog {
         let Some(last) = last.filter(|last| config.cleanup_compact && is_old(last)) else {
             return;
         };
+        if !self.has_checkpoint()
+            && let Err(error) = self.checkpoint_first()
+        {
+            tracing::warn!(partition = %self.id(), %error, "no new segment could be begun; the old one is not compacted");
+            return;
+        }
         let mut writer = self.writer.lock();
         let is_last = self
             .segments
