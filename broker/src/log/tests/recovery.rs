@@ -430,3 +430,57 @@ fn recovery_reads_only_what_came_after_the_clean_point() {
         },
     );
 }
+
+#[test]
+fn a_partition_has_a_checkpoint_before_its_second_segment() {
+    let mut fixture = Fixture::new();
+    fixture.topic.segment_bytes = 4096 + 400;
+    let logs = LogSet::open_with(
+        crate::env::files::machine(),
+        fixture.directory.path(),
+        fixture.config.clone(),
+        fixture.clock.clone(),
+        Background::Manual,
+    )
+    .expect("opens");
+    let log = fixture.partition(&logs, 1);
+    let checkpoint = fixture.folder(1).join("checkpoint");
+    while log.stats().segments < 2 {
+        assert!(log.stats().segments == 0 || !checkpoint.exists());
+        append(&log, &[&[1; 100]]);
+    }
+    assert!(checkpoint.exists());
+    // Nothing of the second segment is synced, and a loss of power may take a batch in front of it: no damage.
+    drop(log);
+    drop(logs);
+    fixture.disk.faults.set_boot_id([9; 16]);
+    reopen(
+        &fixture,
+        |root| flip(&segment_file(root, 1, 0), 4096 + 20),
+        |log| assert!(log.stats().stopped.is_none()),
+    );
+}
+
+#[test]
+fn a_segment_whose_header_block_never_became_durable_is_given_away() {
+    let mut fixture = Fixture::new();
+    fixture.topic.segment_bytes = 4096 + 400;
+    {
+        let logs = fixture.open();
+        let log = fixture.partition(&logs, 1);
+        append(&log, &[&[1; 100]]);
+        commit(&log);
+        log.checkpoint().expect("checkpoint");
+    }
+    reopen(
+        &fixture,
+        |root| {
+            let first = fs::read(segment_file(root, 1, 0)).expect("segment");
+            fs::write(segment_file(root, 1, 1), &first[..512]).expect("written");
+        },
+        |log| {
+            assert!(log.stats().stopped.is_none(), "{:?}", log.stats().stopped);
+            assert_eq!(read_all(log).len(), 1);
+        },
+    );
+}
