@@ -22,7 +22,7 @@ const KINDS: &[(&str, i16, bool)] = &[
     ("idempotent", -1, true),
 ];
 const LANES_A_KIND: i32 = 2;
-const DIALECTS: &[Dialect] = &[];
+const DIALECTS: &[Dialect] = &[Dialect::Announced, Dialect::Implicit, Dialect::Implicit];
 
 #[derive(Debug)]
 pub struct Load {

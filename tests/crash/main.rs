@@ -14,13 +14,3 @@ mod record;
 mod recovery;
 mod rounds;
 mod transactional;
-
-/// A number from the environment.
-fn setting(name: &str, default: u64) -> u64 {
-    match std::env::var(name) {
-        Ok(text) => text
-            .parse()
-            .unwrap_or_else(|_| panic!("{name} must be a whole number, not `{text}`")),
-        Err(_) => default,
-    }
-}

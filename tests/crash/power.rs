@@ -8,15 +8,14 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::Result;
-use harness::{Broker, Seed, Suite, say};
+use harness::{Broker, Seed, Suite, say, setting};
 use tidegate_checker::Crash;
 
 use crate::image::Image;
 use crate::load::Load;
-use crate::setting;
 
 /// The longest load before the power goes, in ms.
-const LONGEST_LOAD_MS: u64 = 400;
+const LONGEST_LOAD_MS: u64 = 1000;
 
 /// The broker believes in a new start of the machine when the boot id is another.
 const UNDER_A_BOOT_ID: &str = r#"mount --bind "$0" /proc/sys/kernel/random/boot_id && exec "$@""#;

@@ -5,14 +5,15 @@ use std::thread;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use harness::{Broker, Seed, say};
+use harness::{Broker, Seed, say, setting};
 use tidegate_checker::Crash;
 
 use crate::load::{Load, short_patience};
-use crate::setting;
 
-/// The longest load before a kill, in ms; the moment is drawn evenly from 1 on.
+/// The longest load before a kill, in ms; the moment is drawn evenly from 1 on. One round in so many is a long one.
 const LONGEST_LOAD_MS: u64 = 150;
+const LONG_EVERY: u64 = 4;
+const LONGEST_LONG_LOAD_MS: u64 = 800;
 /// Every so many rounds, at random, the broker is paused under its load.
 const PAUSED_EVERY: u64 = 3;
 const PAUSE_MS: (u64, u64) = (50, 300);
@@ -31,7 +32,11 @@ fn round(broker: &mut Broker, load: &mut Load, seed: &mut Seed, totals: &mut Tot
     let address = broker.tcp();
     let pause = (seed.between(1, PAUSED_EVERY) == 1).then(|| seed.between(PAUSE_MS.0, PAUSE_MS.1));
     let patience = pause.and_then(|_| short_patience(seed));
-    let mut moment = || Duration::from_millis(seed.between(1, LONGEST_LOAD_MS));
+    let longest = match seed.between(1, LONG_EVERY) {
+        1 => LONGEST_LONG_LOAD_MS,
+        _ => LONGEST_LOAD_MS,
+    };
+    let mut moment = || Duration::from_millis(seed.between(1, longest));
     let (before, after) = (moment(), moment());
     let clock = load.clock();
     let mut crashed = clock.now();
@@ -83,8 +88,9 @@ fn kill_nine_under_load_loses_nothing_acknowledged_and_duplicates_nothing_idempo
         lane.verify_from_start(&mut client)
             .unwrap_or_else(|error| panic!("{} [{}]: {error:#}", lane.topic, lane.partition));
     }
-    let (acknowledged, _, _) = load.totals();
+    let (acknowledged, committed, _) = load.totals();
     assert!(acknowledged > 0, "no round acknowledged anything");
+    assert!(committed > 0, "no round committed a transaction");
 }
 
 fn report(rounds: u64, load: &Load, totals: &Totals) {

@@ -10,7 +10,8 @@ use anyhow::{Result, bail, ensure};
 use harness::batch::{self, Producer};
 use harness::{Dialect, RawClient, Seed, Transactional, stable_offset};
 use tidegate_checker::{
-    Action, End, OffsetCommit, OffsetRead, Outcome, Partition, Send, Survives, TransactionId, Value,
+    Action, End, OffsetCommit, OffsetRead, OperationId, Outcome, Partition, Send, Survives,
+    TransactionId, Value,
 };
 
 use crate::record::{Patience, Recorder, Refused, content_of, timed_out};
@@ -21,7 +22,8 @@ pub const PARTITIONS: i32 = 3;
 const CONSUMED: (&str, i32) = ("acks-all", 0);
 
 const MAX_RECORDS_A_BATCH: u64 = 8;
-const MAX_BATCHES_A_PARTITION: u64 = 3;
+/// Sent to a partition without waiting, behind its first batch.
+const MAX_MORE_BATCHES: u64 = 2;
 /// Longer than any round: the test ends transactions, not the clock.
 const TRANSACTION_TIMEOUT: Duration = Duration::from_secs(60);
 /// How long the broker may say that it is not ready yet.
@@ -33,6 +35,14 @@ const RETRY_PAUSE: Duration = Duration::from_millis(1);
 const RETRIABLE: &[i16] = &[14, 15, 16, 51, 88];
 /// INVALID_PRODUCER_EPOCH, PRODUCER_FENCED.
 const FENCED: &[i16] = &[47, 90];
+
+/// A batch without an answer.
+#[derive(Debug)]
+struct Sent {
+    partition: i32,
+    values: Vec<Value>,
+    operation: OperationId,
+}
 
 /// One transactional id, over all rounds.
 #[derive(Debug)]
@@ -161,8 +171,20 @@ impl TransactionalLane {
             let code = retry(|| producer.add_partitions(client, TOPIC, &partitions))?;
             self.expect(code, "AddPartitionsToTxn")?;
         }
-        for _ in 0..seed.between(1, MAX_BATCHES_A_PARTITION) {
-            self.send(client, id, &partitions, seed)?;
+        let (mut first, mut more) = (Vec::new(), Vec::new());
+        for partition in &partitions {
+            first.push((*partition, self.fresh_values(seed)));
+            for _ in 0..seed.between(0, MAX_MORE_BATCHES) {
+                more.push((*partition, self.fresh_values(seed)));
+            }
+        }
+        self.send_first(client, id, first)?;
+        let mut sent = Vec::new();
+        for (partition, values) in more {
+            sent.push(self.send(client, id, partition, values)?);
+        }
+        for batch in sent {
+            self.take_answer(client, batch, false)?;
         }
         if seed.between(0, 1) == 0 {
             self.commit_offset(client, id, seed)?;
@@ -175,54 +197,75 @@ impl TransactionalLane {
         Ok(true)
     }
 
-    /// One batch for each of the partitions, all on the wire at once.
-    fn send(
+    /// A first batch for each of the partitions, all on the wire at once; what the broker is not ready for is sent again.
+    fn send_first(
         &mut self,
         client: &mut RawClient,
         id: TransactionId,
-        partitions: &[i32],
-        seed: &mut Seed,
+        mut waiting: Vec<(i32, Vec<Value>)>,
     ) -> Result<()> {
-        let epoch = (self.producer.producer_id, self.producer.epoch);
-        if self.sequences_of != epoch {
-            (self.sequences, self.sequences_of) = ([0; PARTITIONS as usize], epoch);
-        }
-        let mut waiting: Vec<(i32, Vec<Value>)> = Vec::new();
-        for partition in partitions {
-            let count = seed.between(1, MAX_RECORDS_A_BATCH);
-            waiting.push((*partition, (0..count).map(|_| self.fresh()).collect()));
-        }
         let deadline = Instant::now() + RETRY_LIMIT;
         while !waiting.is_empty() {
-            let mut operations = Vec::new();
-            for (partition, values) in &waiting {
-                operations.push(self.recorder.begin(send_action(id, *partition, values)));
-                let sequence = self.sequences[*partition as usize];
-                let batch = batch_of(&self.producer, values, sequence);
-                self.producer
-                    .send_produce(client, TOPIC, *partition, batch)?;
+            let mut sent = Vec::new();
+            for (partition, values) in waiting.drain(..) {
+                sent.push(self.send(client, id, partition, values)?);
             }
-            let mut again = Vec::new();
-            for ((partition, values), operation) in waiting.into_iter().zip(operations) {
-                let (code, base_offset) = self.producer.receive_produce(client)?;
-                if RETRIABLE.contains(&code) && Instant::now() < deadline {
-                    self.recorder.end(operation, Outcome::Fail);
-                    again.push((partition, values));
-                    continue;
+            for batch in sent {
+                let again = Instant::now() < deadline;
+                if let Some(refused) = self.take_answer(client, batch, again)? {
+                    self.sequences[refused.0 as usize] -= refused.1.len() as i32;
+                    waiting.push(refused);
                 }
-                self.expect(code, "Produce")?;
-                if let Action::Send(send) = self.recorder.action_mut(operation) {
-                    send.base_offset = Some(base_offset);
-                }
-                self.recorder.end(operation, Outcome::Ok);
-                self.sequences[partition as usize] += values.len() as i32;
             }
-            waiting = again;
             if !waiting.is_empty() {
                 thread::sleep(RETRY_PAUSE);
             }
         }
         Ok(())
+    }
+
+    fn send(
+        &mut self,
+        client: &mut RawClient,
+        id: TransactionId,
+        partition: i32,
+        values: Vec<Value>,
+    ) -> Result<Sent> {
+        let epoch = (self.producer.producer_id, self.producer.epoch);
+        if self.sequences_of != epoch {
+            (self.sequences, self.sequences_of) = ([0; PARTITIONS as usize], epoch);
+        }
+        let operation = self.recorder.begin(send_action(id, partition, &values));
+        let sequence = &mut self.sequences[partition as usize];
+        let batch = batch_of(&self.producer, &values, *sequence);
+        *sequence += values.len() as i32;
+        self.producer
+            .send_produce(client, TOPIC, partition, batch)?;
+        Ok(Sent {
+            partition,
+            values,
+            operation,
+        })
+    }
+
+    /// Takes the answer to the oldest batch that has none; gives it back if it is to be sent again, and may be.
+    fn take_answer(
+        &mut self,
+        client: &mut RawClient,
+        sent: Sent,
+        may_send_again: bool,
+    ) -> Result<Option<(i32, Vec<Value>)>> {
+        let (code, base_offset) = self.producer.receive_produce(client)?;
+        if RETRIABLE.contains(&code) && may_send_again {
+            self.recorder.end(sent.operation, Outcome::Fail);
+            return Ok(Some((sent.partition, sent.values)));
+        }
+        self.expect(code, "Produce")?;
+        if let Action::Send(send) = self.recorder.action_mut(sent.operation) {
+            send.base_offset = Some(base_offset);
+        }
+        self.recorder.end(sent.operation, Outcome::Ok);
+        Ok(None)
     }
 
     fn commit_offset(
@@ -305,6 +348,11 @@ impl TransactionalLane {
     fn fresh(&mut self) -> u64 {
         self.next_id += 1;
         self.next_id
+    }
+
+    fn fresh_values(&mut self, seed: &mut Seed) -> Vec<Value> {
+        let count = seed.between(1, MAX_RECORDS_A_BATCH);
+        (0..count).map(|_| self.fresh()).collect()
     }
 
     fn expect(&self, code: i16, what: &str) -> Result<()> {
