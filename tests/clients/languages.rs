@@ -1,4 +1,4 @@
-//! The same five scenarios in every language: all codecs, an idempotent producer, a group that grows and shrinks, offsets
+//! The same scenarios in every language: all codecs, an idempotent producer, a group that grows and shrinks, offsets
 //! and times, and (where the client has it) administration.
 
 use std::path::PathBuf;

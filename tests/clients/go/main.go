@@ -5,6 +5,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"os"
 	"reflect"
@@ -15,6 +16,7 @@ import (
 	"time"
 
 	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"github.com/twmb/franz-go/pkg/kgo"
 	"github.com/twmb/franz-go/pkg/sasl/scram"
 )
@@ -30,7 +32,8 @@ func main() {
 	scenarios := []struct {
 		name string
 		run  func(context.Context)
-	}{{"codecs", codecs}, {"idempotent", idempotent}, {"group", group}, {"offsets", offsets}, {"admin", admin}}
+	}{{"codecs", codecs}, {"idempotent", idempotent}, {"group", group}, {"offsets", offsets}, {"transactions", transactions},
+		{"admin", admin}}
 	wanted := os.Args[1:]
 	for _, scenario := range scenarios {
 		if len(wanted) == 0 || slices.Contains(wanted, scenario.name) {
@@ -43,6 +46,10 @@ func main() {
 }
 
 func client(more ...kgo.Opt) *kgo.Client {
+	return got(kgo.NewClient(options(more...)...))
+}
+
+func options(more ...kgo.Opt) []kgo.Opt {
 	settings := []kgo.Opt{kgo.SeedBrokers(os.Getenv("BOOTSTRAP")), kgo.AllowAutoTopicCreation()}
 	if file := os.Getenv("CA_FILE"); file != "" {
 		roots := x509.NewCertPool()
@@ -56,7 +63,7 @@ func client(more ...kgo.Opt) *kgo.Client {
 	case "SCRAM-SHA-512":
 		settings = append(settings, kgo.SASL(auth.AsSha512Mechanism()))
 	}
-	return got(kgo.NewClient(append(settings, more...)...))
+	return append(settings, more...)
 }
 
 func codecs(ctx context.Context) {
@@ -147,6 +154,74 @@ func offsets(ctx context.Context) {
 	stored, _ := got(admin.FetchOffsets(ctx, "times")).Lookup("times", 0)
 	same(int64(7), stored.At, "committed")
 	producer.Close()
+}
+
+// transactions commits, aborts, moves a group's offsets, and has a second holder of the transactional id.
+func transactions(ctx context.Context) {
+	manual := kgo.RecordPartitioner(kgo.ManualPartitioner())
+	send(ctx, messages("moved-from", 0, 10))
+	transact := func(producer *kgo.Client, value string, end kgo.TransactionEndTry) error {
+		check(producer.BeginTransaction())
+		sent := producer.ProduceSync(ctx, &kgo.Record{Topic: "moved", Value: []byte(value)}).FirstErr()
+		if sent != nil {
+			end = kgo.TryAbort
+		}
+		return errors.Join(sent, producer.EndTransaction(ctx, end))
+	}
+	older := client(kgo.TransactionalID("mover"), manual)
+	check(transact(older, "committed", kgo.TryCommit))
+	check(transact(older, "aborted", kgo.TryAbort))
+
+	session := got(kgo.NewGroupTransactSession(options(kgo.TransactionalID("group-mover"), manual, kgo.ConsumerGroup("movers"),
+		kgo.ConsumeTopics("moved-from"), kgo.ConsumeResetOffset(kgo.NewOffset().AtStart()), kgo.RequireStableFetchOffsets())...))
+	admin := kadm.NewClient(older)
+	committed := func() (sum int64) {
+		got(admin.FetchOffsets(ctx, "movers")).Each(func(offset kadm.OffsetResponse) { sum += max(offset.At, 0) })
+		return sum
+	}
+	for _, end := range []kgo.TransactionEndTry{kgo.TryAbort, kgo.TryCommit} {
+		value, offsets := "aborted with offsets", int64(0)
+		if end == kgo.TryCommit {
+			value, offsets = "committed with offsets", 10
+		}
+		// After an abort the session goes back to what is committed, and reads the same again.
+		for read := 0; read < 10; {
+			check(ctx.Err())
+			read += session.PollFetches(ctx).NumRecords()
+		}
+		check(session.Begin())
+		check(session.ProduceSync(ctx, &kgo.Record{Topic: "moved", Value: []byte(value)}).FirstErr())
+		same(end == kgo.TryCommit, got(session.End(ctx, end)), "committed: "+value)
+		same(offsets, committed(), "offsets: "+value)
+	}
+	session.Close()
+
+	newer := client(kgo.TransactionalID("mover"), manual)
+	check(transact(newer, "newer", kgo.TryCommit))
+	fenced := transact(older, "fenced", kgo.TryCommit)
+	same(true, errors.Is(fenced, kerr.InvalidProducerEpoch) || errors.Is(fenced, kerr.ProducerFenced),
+		fmt.Sprint("the older holder: ", fenced))
+	check(transact(newer, "last", kgo.TryCommit))
+	older.Close()
+	newer.Close()
+	same([]string{"committed", "committed with offsets", "newer", "last"}, moved(ctx, kgo.ReadCommitted()), "committed")
+	all := slices.DeleteFunc(moved(ctx, kgo.ReadUncommitted()), func(value string) bool { return value == "fenced" })
+	same([]string{"committed", "aborted", "aborted with offsets", "committed with offsets", "newer", "last"}, all, "uncommitted")
+}
+
+// moved is what a consumer of this isolation sees, up to the value that is committed last.
+func moved(ctx context.Context, isolation kgo.IsolationLevel) []string {
+	reader := client(kgo.FetchIsolationLevel(isolation),
+		kgo.ConsumePartitions(map[string]map[int32]kgo.Offset{"moved": {0: kgo.NewOffset().AtStart()}}))
+	defer reader.Close()
+	found := []string{}
+	for len(found) == 0 || found[len(found)-1] != "last" {
+		check(ctx.Err())
+		for _, record := range reader.PollFetches(ctx).Records() {
+			found = append(found, string(record.Value))
+		}
+	}
+	return found
 }
 
 func admin(ctx context.Context) {

@@ -6,8 +6,10 @@ import java.util.function.BooleanSupplier;
 import org.apache.kafka.clients.admin.*;
 import org.apache.kafka.clients.consumer.*;
 import org.apache.kafka.clients.producer.*;
+import org.apache.kafka.common.KafkaException;
 import org.apache.kafka.common.TopicPartition;
 import org.apache.kafka.common.config.ConfigResource;
+import org.apache.kafka.common.errors.*;
 import org.apache.kafka.common.serialization.*;
 
 /** Apache Kafka's own Java client. */
@@ -23,6 +25,7 @@ public class Client {
         scenarios.put("idempotent", Client::idempotent);
         scenarios.put("group", Client::group);
         scenarios.put("offsets", Client::offsets);
+        scenarios.put("transactions", Client::transactions);
         scenarios.put("admin", Client::admin);
         for (var name : names.length > 0 ? List.of(names) : scenarios.keySet()) {
             scenarios.get(name).run();
@@ -86,6 +89,85 @@ public class Client {
             reader.commitSync(Map.of(partition, new OffsetAndMetadata(7)));
             same(7L, reader.committed(Set.of(partition)).get(partition).offset(), "committed");
         }
+    }
+
+    /** Commit, abort, offsets with a group's metadata, and a second holder of the transactional id. */
+    static void transactions() throws Exception {
+        send("moved-from", numbered(0, 10), Map.of());
+        var older = new KafkaProducer<String, String>(settings(Map.of("transactional.id", "mover")));
+        older.initTransactions();
+        transact(older, "committed", older::commitTransaction, null, null);
+        transact(older, "aborted", older::abortTransaction, null, null);
+        try (var reader = consumer("movers", Map.of("enable.auto.commit", "false"))) {
+            reader.subscribe(List.of("moved-from"));
+            var offsets = new HashMap<TopicPartition, OffsetAndMetadata>();
+            until("reading what is to be moved", () -> {
+                reader.poll(Duration.ofMillis(200)).forEach(record -> offsets.put(
+                    new TopicPartition(record.topic(), record.partition()), new OffsetAndMetadata(record.offset() + 1)));
+                return offsets.values().stream().mapToLong(OffsetAndMetadata::offset).sum() == 10;
+            });
+            transact(older, "aborted with offsets", older::abortTransaction, offsets, reader.groupMetadata());
+            same(0L, committed(reader), "offsets of an aborted transaction");
+            transact(older, "committed with offsets", older::commitTransaction, offsets, reader.groupMetadata());
+            same(10L, committed(reader), "offsets of a committed transaction");
+        }
+        var newer = new KafkaProducer<String, String>(settings(Map.of("transactional.id", "mover")));
+        newer.initTransactions();
+        try {
+            transact(older, "fenced", older::commitTransaction, null, null);
+            throw new AssertionError("the older holder is not fenced");
+        } catch (java.util.concurrent.ExecutionException | KafkaException error) {
+            var cause = error instanceof KafkaException ? error : error.getCause();
+            var fenced = cause instanceof ProducerFencedException || cause instanceof InvalidProducerEpochException;
+            if (!fenced) throw new AssertionError("the older holder", error);
+        }
+        older.close(Duration.ZERO);
+        transact(newer, "last", newer::commitTransaction, null, null);
+        newer.close();
+        same(List.of("committed", "committed with offsets", "last"), moved("read_committed"), "committed");
+        var all = new ArrayList<>(moved("read_uncommitted"));
+        all.removeIf("fenced"::equals);
+        same(List.of("committed", "aborted", "aborted with offsets", "committed with offsets", "last"), all, "uncommitted");
+        try (var admin = Admin.create(settings(Map.of()))) {
+            var listed = admin.listTransactions().all().get().stream().map(TransactionListing::transactionalId).toList();
+            same(true, listed.contains("mover"), "the transactional id is listed in " + listed);
+            var described = admin.describeTransactions(List.of("mover")).description("mover").get();
+            same("CompleteCommit", described.state().toString(), "its state");
+            var partition = new TopicPartition("moved", 0);
+            var producers = admin.describeProducers(List.of(partition)).partitionResult(partition).get().activeProducers();
+            var own = producers.stream().filter(it -> it.producerId() == described.producerId()).toList();
+            same(1, own.size(), "producers with its id in " + producers);
+            same(OptionalLong.empty(), own.get(0).currentTransactionStartOffset(), "no transaction is open");
+        }
+    }
+
+    static void transact(
+        KafkaProducer<String, String> producer, String value, Runnable end,
+        Map<TopicPartition, OffsetAndMetadata> offsets, ConsumerGroupMetadata group) throws Exception {
+        producer.beginTransaction();
+        producer.send(new ProducerRecord<>("moved", 0, null, value)).get();
+        if (offsets != null) producer.sendOffsetsToTransaction(offsets, group);
+        end.run();
+    }
+
+    static long committed(KafkaConsumer<String, String> reader) {
+        return reader.committed(reader.assignment()).values().stream()
+            .filter(Objects::nonNull).mapToLong(OffsetAndMetadata::offset).sum();
+    }
+
+    /** What a consumer of this isolation sees, up to the value that is committed last. */
+    static List<String> moved(String isolation) throws Exception {
+        var found = new ArrayList<String>();
+        try (var reader = consumer("unused", Map.of("isolation.level", isolation, "enable.auto.commit", "false"))) {
+            var partition = new TopicPartition("moved", 0);
+            reader.assign(List.of(partition));
+            reader.seekToBeginning(List.of(partition));
+            until(isolation + ": reading to the last", () -> {
+                reader.poll(Duration.ofMillis(200)).forEach(record -> found.add(record.value()));
+                return !found.isEmpty() && found.get(found.size() - 1).equals("last");
+            });
+        }
+        return found;
     }
 
     static void admin() throws Exception {

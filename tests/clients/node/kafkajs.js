@@ -50,8 +50,9 @@ async function send(topic, records, compression = 0, settings = {}) {
   await producer.disconnect()
 }
 
-async function member(groupId, topic, onMessage) {
-  const consumer = kafka.consumer({ groupId, sessionTimeout: 6000, heartbeatInterval: 500, rebalanceTimeout: 10000 })
+async function member(groupId, topic, onMessage, more = {}) {
+  const settings = { groupId, sessionTimeout: 6000, heartbeatInterval: 500, rebalanceTimeout: 10000, ...more }
+  const consumer = kafka.consumer(settings)
   const state = { consumer, partitions: [] }
   consumer.on(consumer.events.GROUP_JOIN, event => { state.partitions = event.payload.memberAssignment[topic] || [] })
   await consumer.connect()
@@ -124,6 +125,56 @@ const scenarios = {
     await until(() => seen.includes(2) && seen.includes(9), 'after seek to 2')
     await reader.consumer.disconnect()
     await admin.disconnect()
+  },
+
+  // Commit, abort, offsets of a group, and a second holder of the transactional id.
+  async transactions() {
+    const holder = async () => {
+      const producer = kafka.producer({ transactionalId: 'mover', idempotent: true, maxInFlightRequests: 1 })
+      await producer.connect()
+      return producer
+    }
+    const transact = async (producer, value, end, offset) => {
+      const transaction = await producer.transaction()
+      await transaction.send({ topic: 'moved', messages: [{ value, partition: 0 }] })
+      if (offset) {
+        const topics = [{ topic: 'moved-from', partitions: [{ partition: 0, offset }] }]
+        await transaction.sendOffsets({ consumerGroupId: 'movers', topics })
+      }
+      await transaction[end]()
+    }
+    const moved = async readUncommitted => {
+      const found = []
+      const groupId = `moved-${readUncommitted}`
+      const { consumer } = await member(groupId, 'moved', ({ value }) => found.push(value.toString()), { readUncommitted })
+      await until(() => found.includes('last'), 'reading to the last')
+      await consumer.disconnect()
+      return found
+    }
+    await send('moved-from', Array.from({ length: 10 }, (_, i) => ({ value: String(i), partition: 0 })))
+    const admin = kafka.admin()
+    await admin.connect()
+    const committed = async () => {
+      const [found] = await admin.fetchOffsets({ groupId: 'movers', topics: ['moved-from'] })
+      return found.partitions.find(entry => entry.partition === 0).offset
+    }
+    const older = await holder()
+    await transact(older, 'committed', 'commit')
+    await transact(older, 'aborted', 'abort')
+    await transact(older, 'aborted with offsets', 'abort', '10')
+    same('-1', await committed(), 'offsets of an aborted transaction')
+    await transact(older, 'committed with offsets', 'commit', '10')
+    same('10', await committed(), 'offsets of a committed transaction')
+    const newer = await holder()
+    const error = await transact(older, 'fenced', 'commit').then(() => 'none', failed => failed.type || failed.message)
+    same(true, ['INVALID_PRODUCER_EPOCH', 'PRODUCER_FENCED'].includes(error), `the older holder: ${error}`)
+    await transact(newer, 'last', 'commit')
+    same(['committed', 'committed with offsets', 'last'], await moved(false), 'committed')
+    same(['committed', 'aborted', 'aborted with offsets', 'committed with offsets', 'last'],
+      (await moved(true)).filter(value => value !== 'fenced'), 'uncommitted')
+    await admin.disconnect()
+    await older.disconnect()
+    await newer.disconnect()
   },
 
   async admin() {

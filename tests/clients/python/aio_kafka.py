@@ -3,6 +3,7 @@ import asyncio
 import ssl
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from common import (
     BOOTSTRAP, CA_FILE, CODECS, PROTOCOL, SASL_MECHANISM, SASL_PASSWORD, SASL_USERNAME, START_TIME,
@@ -99,8 +100,64 @@ async def offsets():
         same(3, await reader.committed(partition), "committed")
 
 
+async def moved(isolation):
+    """What a consumer of this isolation sees, up to the value that is committed last."""
+    found = []
+    async with AIOKafkaConsumer(**settings(isolation_level=isolation, auto_offset_reset="earliest")) as reader:
+        reader.assign([TopicPartition("moved", 0)])
+        await reader.seek_to_beginning()
+        while found[-1:] != ["last"]:
+            found.append((await reader.getone()).value.decode())
+    return found
+
+
+async def transactions():
+    """Commit, abort, offsets of a group, and a second holder of the transactional id."""
+    partition = TopicPartition("moved-from", 0)
+    async with AIOKafkaProducer(**settings()) as producer:
+        for i in range(10):
+            await producer.send_and_wait("moved-from", str(i).encode(), partition=0)
+
+    async def committed():
+        async with AIOKafkaConsumer(**settings(group_id="movers", enable_auto_commit=False)) as reader:
+            reader.assign([partition])
+            return await reader.committed(partition) or 0
+
+    async def transact(producer, value, end, offsets=None):
+        await producer.begin_transaction()
+        await producer.send_and_wait("moved", value.encode(), partition=0)
+        if offsets:
+            await producer.send_offsets_to_transaction(offsets, "movers")
+        await end()
+
+    producer = AIOKafkaProducer(**settings(transactional_id="mover"))
+    await producer.start()
+    await transact(producer, "committed", producer.commit_transaction)
+    await transact(producer, "aborted", producer.abort_transaction)
+    await transact(producer, "aborted with offsets", producer.abort_transaction, {partition: 10})
+    same(0, await committed(), "offsets of an aborted transaction")
+    await transact(producer, "committed with offsets", producer.commit_transaction, {partition: 10})
+    same(10, await committed(), "offsets of a committed transaction")
+    newer = AIOKafkaProducer(**settings(transactional_id="mover"))
+    await newer.start()
+    try:
+        await transact(producer, "fenced", producer.commit_transaction)
+        same("an error", "none", "the older holder")
+    except KafkaError as error:
+        print("the older holder:", type(error).__name__)
+    await transact(newer, "last", newer.commit_transaction)
+    same(["committed", "committed with offsets", "last"], await moved("read_committed"), "committed")
+    same(["committed", "aborted", "aborted with offsets", "committed with offsets", "last"],
+         [value for value in await moved("read_uncommitted") if value != "fenced"], "uncommitted")
+    await newer.stop()
+    try:
+        await producer.stop()
+    except KafkaError as error:
+        print("closing the older holder:", type(error).__name__)
+
+
 def within(seconds, scenario):
     return lambda: asyncio.run(asyncio.wait_for(scenario(), seconds))
 
 
-main({scenario.__name__: within(60, scenario) for scenario in (codecs, idempotent, group, offsets)})
+main({scenario.__name__: within(60, scenario) for scenario in (codecs, idempotent, group, offsets, transactions)})

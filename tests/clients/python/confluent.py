@@ -1,5 +1,5 @@
 """confluent-kafka (librdkafka)."""
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from confluent_kafka.admin import (
     AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, NewPartitions, NewTopic, ResourceType)
 
@@ -115,6 +115,71 @@ def offsets():
     reader.close()
 
 
+def moved(isolation):
+    """What a consumer of this isolation sees, up to the value that is committed last."""
+    reader = consumer("unused", isolation_level=isolation)
+    reader.assign([TopicPartition("moved", 0, 0)])
+    found = []
+    for _ in deadline(30, f"{isolation}: reading to the last"):
+        message = reader.poll(0.2)
+        if message is not None and not message.error():
+            found.append(message.value().decode())
+        if found[-1:] == ["last"]:
+            break
+    reader.close()
+    return found
+
+
+def transactions():
+    """Commit, abort, offsets with a group's metadata, and a second holder of the transactional id."""
+    producer = Producer(settings(transactional_id="mover"))
+    producer.init_transactions(20)
+
+    def transact(value, end, offsets=None):
+        producer.begin_transaction()
+        producer.produce("moved", value=value, partition=0)
+        # An abort would throw away what is not sent yet.
+        same(0, producer.flush(20), f"{value}: messages left after flush")
+        if offsets:
+            producer.send_offsets_to_transaction(offsets, reader.consumer_group_metadata(), 20)
+        end(20)
+
+    transact("committed", producer.commit_transaction)
+    transact("aborted", producer.abort_transaction)
+    send("moved-from", [("key", str(i)) for i in range(10)])
+    reader = consumer("movers", enable_auto_commit=False)
+    reader.subscribe(["moved-from"])
+    read_so_far = 0
+    for _ in deadline(30, "reading what is to be moved"):
+        message = reader.poll(0.2)
+        read_so_far += message is not None and not message.error()
+        if read_so_far == 10:
+            break
+    assignment = reader.assignment()
+    offsets = [it for it in reader.position(assignment) if it.offset > 0]
+
+    def committed():
+        return sum(max(it.offset, 0) for it in reader.committed(assignment, timeout=20))
+
+    transact("aborted with offsets", producer.abort_transaction, offsets)
+    same(0, committed(), "offsets of an aborted transaction")
+    transact("committed with offsets", producer.commit_transaction, offsets)
+    same(10, committed(), "offsets of a committed transaction")
+    reader.close()
+    newer = Producer(settings(transactional_id="mover"))
+    newer.init_transactions(20)
+    try:
+        transact("fenced", producer.commit_transaction)
+        same("an error", "none", "the older holder")
+    except KafkaException as error:
+        same(True, error.args[0].fatal(), f"fatal: {error}")
+    producer = newer
+    transact("last", producer.commit_transaction)
+    same(["committed", "committed with offsets", "last"], moved("read_committed"), "committed")
+    same(["committed", "aborted", "aborted with offsets", "committed with offsets", "last"],
+         [value for value in moved("read_uncommitted") if value != "fenced"], "uncommitted")
+
+
 def admin():
     client = AdminClient(settings())
 
@@ -145,4 +210,5 @@ def admin():
             break
 
 
-main({"codecs": codecs, "idempotent": idempotent, "group": group, "offsets": offsets, "admin": admin})
+main({"codecs": codecs, "idempotent": idempotent, "group": group, "offsets": offsets, "transactions": transactions,
+      "admin": admin})
