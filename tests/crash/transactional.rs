@@ -36,6 +36,18 @@ const RETRIABLE: &[i16] = &[14, 15, 16, 51, 88];
 /// INVALID_PRODUCER_EPOCH, PRODUCER_FENCED.
 const FENCED: &[i16] = &[47, 90];
 
+/// The broker knows a newer holder of the transactional id.
+#[derive(Debug)]
+struct Fenced(String);
+
+impl std::fmt::Display for Fenced {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Fenced {}
+
 /// A batch without an answer.
 #[derive(Debug)]
 struct Sent {
@@ -95,8 +107,10 @@ impl TransactionalLane {
         loop {
             match self.keep_running(address, &mut seed, patience) {
                 Err(error) if error.is::<Refused>() => return Err(error),
+                Err(error) if error.is::<Fenced>() && patience.is_none() => return Err(error),
                 _ if killing.load(Ordering::SeqCst) => return Ok(()),
-                Err(error) if patience.is_some() && timed_out(&error) => {}
+                // What it asked for on a connection that it gave up may still be done: to take the id over, from itself.
+                Err(error) if error.is::<Fenced>() || timed_out(&error) && patience.is_some() => {}
                 Err(error) => return Err(error),
                 Ok(never) => match never {},
             }
@@ -356,10 +370,9 @@ impl TransactionalLane {
     }
 
     fn expect(&self, code: i16, what: &str) -> Result<()> {
-        ensure!(
-            code == 0,
-            Refused(format!("{what} of {:?} was answered {code}", self.producer))
-        );
+        let told = format!("{what} of {:?} was answered {code}", self.producer);
+        ensure!(!FENCED.contains(&code), Fenced(told));
+        ensure!(code == 0, Refused(told));
         Ok(())
     }
 }
