@@ -157,7 +157,8 @@ impl Cleaner {
     /// The thread.
     pub fn run(&self) {
         loop {
-            while !self.control.is_stopping() && self.clean_one() {}
+            let mut failed = HashSet::new();
+            while !self.control.is_stopping() && self.clean_one(&mut failed) {}
             if self.control.wait(self.interval) {
                 return;
             }
@@ -177,10 +178,16 @@ impl Cleaner {
         }
     }
 
-    /// Compacts the dirtiest partition. False: none is dirty enough, or what failed should not be tried again at once.
-    pub fn clean_one(&self) -> bool {
+    /// Compacts the dirtiest partition, on the caller's thread. False: none is dirty enough, or it failed.
+    pub fn step(&self) -> bool {
+        let mut failed = HashSet::new();
+        self.clean_one(&mut failed) && failed.is_empty()
+    }
+
+    /// Compacts the dirtiest partition but those that failed since the cleaner woke. False: none is dirty enough.
+    fn clean_one(&self, failed: &mut HashSet<PartitionId>) -> bool {
         let now = self.clock.now_ms();
-        let Some((log, dirty)) = self.dirtiest(now) else {
+        let Some((log, dirty)) = self.dirtiest(now, failed) else {
             return false;
         };
         match log.clean(&dirty, now, &self.control) {
@@ -188,27 +195,32 @@ impl Cleaner {
                 let mut stats = self.stats.lock();
                 stats.rounds += 1;
                 stats.last_round = Some(self.clock.now_ms());
-                true
             }
-            Err(CleanError::Interrupted) => false,
+            Err(CleanError::Interrupted) => {
+                failed.insert(log.id());
+            }
             Err(CleanError::Storage(error)) => {
                 tracing::warn!(partition = %log.id(), error, "compaction failed; it is tried again");
-                false
+                failed.insert(log.id());
             }
             Err(CleanError::Impossible(reason)) => {
                 tracing::error!(partition = %log.id(), reason, "partition is not compacted any more until the broker starts again");
                 self.impossible.lock().insert(log.id());
-                true
             }
         }
+        true
     }
 
-    fn dirtiest(&self, now: TimestampMs) -> Option<(Arc<PartitionLog>, Dirty)> {
+    fn dirtiest(
+        &self,
+        now: TimestampMs,
+        failed: &HashSet<PartitionId>,
+    ) -> Option<(Arc<PartitionLog>, Dirty)> {
         let mut logs: Vec<_> = self.partitions.read().values().cloned().collect();
         logs.sort_unstable_by_key(|log| log.id());
         let mut impossible = self.impossible.lock();
         impossible.retain(|id| logs.binary_search_by_key(id, |log| log.id()).is_ok());
-        logs.retain(|log| !impossible.contains(&log.id()));
+        logs.retain(|log| !impossible.contains(&log.id()) && !failed.contains(&log.id()));
         let mut max_ratio: f64 = 0.0;
         let mut best: Option<(Arc<PartitionLog>, Dirty)> = None;
         for log in logs {

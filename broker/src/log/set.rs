@@ -316,7 +316,7 @@ impl LogSet {
             Work::Flush => self.shared.lanes.iter().any(|lane| lane.step(true)),
             Work::LazyFlush => self.shared.lanes.iter().any(|lane| lane.step(false)),
             Work::Checkpoint => keeper.lock().step(),
-            Work::Clean => self.cleaner.clean_one(),
+            Work::Clean => self.cleaner.step(),
         }
     }
 

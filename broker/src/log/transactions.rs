@@ -128,11 +128,11 @@ impl Transactions {
         self.aborted.drain(..gone);
     }
 
-    /// Forgets aborted transactions whose markers, at these offsets, are about to go from the log.
+    /// Forgets aborted transactions whose markers, at these ascending offsets, are about to go from the log.
     pub fn forget_markers(&mut self, markers: &[Offset]) {
         if !markers.is_empty() {
             self.aborted
-                .retain(|one| !markers.contains(&one.last_offset));
+                .retain(|one| markers.binary_search(&one.last_offset).is_err());
         }
     }
 

@@ -43,28 +43,29 @@ pub async fn run(
     let plan = |seconds| Probe {
         begin: Instant::now() + Duration::from_millis(200),
         rate: options.rate,
-        warm_up: options.rate * options.warm_up,
         total: seconds * options.rate,
         variant: variant.clone(),
     };
-    let quiet = plan(options.warm_up + options.seconds)
-        .run(&probe, || false)
-        .await?;
+    let seconds = options.warm_up + options.seconds;
+    let quiet = plan(seconds).run(&probe, || false).await?;
+    let quiet = histogram(&quiet, options.warm_up * 1_000_000_000, u64::MAX)?;
+    let (is_over, watching) = watch(broker, before);
     let change = ConfigChange::Set(RATIO.into(), "0.01".into());
     admin.alter_topic_configs(&compacted, &[change]).await?;
-    let begun = Instant::now();
-    while Figures::read(broker).await?.read == before.read {
-        if begun.elapsed() > PATIENCE {
-            bail!("the cleaner never began");
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
+    let busy = plan(PATIENCE.as_secs());
+    let begin = busy.begin;
+    let busy = busy.run(&probe, move || *is_over.borrow()).await?;
+    let (after, began, ended) = watching.await??;
+    let at = |time: Instant| {
+        let since = time.saturating_duration_since(begin).as_nanos();
+        u64::try_from(since).unwrap_or(u64::MAX)
+    };
+    let busy = histogram(&busy, at(began), at(ended))?;
+    if busy.is_empty() {
+        bail!(
+            "the cleaner was done before a record was due: give more --megabytes or a higher --rate"
+        );
     }
-    let begun = Instant::now();
-    let (stop, watching) = watch(broker, before.rounds);
-    let busy = plan(PATIENCE.as_secs())
-        .run(&probe, move || *stop.borrow())
-        .await?;
-    let (after, elapsed) = watching.await??;
     admin.delete_topic(&compacted).await?;
     let microseconds = |of: &Histogram<u64>, q| of.value_at_quantile(q) as f64 / 1e3;
     let (calm, loud) = (microseconds(&quiet, 0.99), microseconds(&busy, 0.99));
@@ -72,7 +73,7 @@ pub async fn run(
         "{variant}: {:.0} MB in {:.1} s (read {:.0} MB, wrote {:.0} MB); p99 quiet {calm:.0} µs ({} records), while compacting \
          {loud:.0} µs ({} records): {:.2} times",
         bytes as f64 / 1e6,
-        (elapsed - begun).as_secs_f64(),
+        (ended - began).as_secs_f64(),
         (after.read - before.read) / 1e6,
         (after.written - before.written) / 1e6,
         quiet.len(),
@@ -118,11 +119,24 @@ fn keyed_batch(size: u32, batch_bytes: u64, from: u64, keys: u64) -> Result<Read
     })
 }
 
+/// When a record was due and how long it then took, in nanoseconds.
+type Sample = (u64, u64);
+
+/// The times of the records that were due between two times.
+fn histogram(samples: &[Sample], from: u64, to: u64) -> Result<Histogram<u64>> {
+    let mut histogram = Histogram::new_with_bounds(1, LONGEST, 3).context("histogram")?;
+    for (due, taken) in samples {
+        if (from..=to).contains(due) {
+            histogram.saturating_record((*taken).max(1));
+        }
+    }
+    Ok(histogram)
+}
+
 /// Sends records on a schedule and measures until each is acknowledged.
 struct Probe {
     begin: Instant,
     rate: u64,
-    warm_up: u64,
     total: u64,
     variant: Variant,
 }
@@ -132,10 +146,10 @@ impl Probe {
         self,
         partition: &RawPartition,
         is_over: impl Fn() -> bool + Send + 'static,
-    ) -> Result<Histogram<u64>> {
+    ) -> Result<Vec<Sample>> {
         let (sender, mut answers) = mpsc::unbounded_channel();
         let to = partition.clone();
-        let (begin, warm_up, rate) = (self.begin, self.warm_up, self.rate);
+        let (begin, rate) = (self.begin, self.rate);
         std::thread::spawn(move || {
             for number in 0..self.total {
                 let due = (u128::from(number) * 1_000_000_000 / u128::from(rate)) as u64;
@@ -143,20 +157,17 @@ impl Probe {
                 std::thread::sleep(at.saturating_duration_since(Instant::now()));
                 let answer = payload::timed_batch(self.variant.size, due)
                     .and_then(|batch| Ok(to.append(&batch.chunks, self.variant.acks)?));
-                if is_over() || sender.send((number, due, answer)).is_err() {
+                if is_over() || sender.send((due, answer)).is_err() {
                     return;
                 }
             }
         });
-        let mut histogram = Histogram::new_with_bounds(1, LONGEST, 3).context("histogram")?;
-        while let Some((number, due, answer)) = answers.recv().await {
+        let mut samples = Vec::new();
+        while let Some((due, answer)) = answers.recv().await {
             answer?.await?;
-            if number >= warm_up {
-                let taken = nanoseconds_since(begin).saturating_sub(due);
-                histogram.saturating_record(taken.max(1));
-            }
+            samples.push((due, nanoseconds_since(begin).saturating_sub(due)));
         }
-        Ok(histogram)
+        Ok(samples)
     }
 }
 
@@ -194,24 +205,31 @@ impl Figures {
     }
 }
 
-type Watching = tokio::task::JoinHandle<Result<(Figures, Instant)>>;
+/// The figures afterwards, and when the round began and ended.
+type Watching = tokio::task::JoinHandle<Result<(Figures, Instant, Instant)>>;
 
 /// Says when the cleaner has finished one more round.
-fn watch(broker: &Broker, rounds: f64) -> (tokio::sync::watch::Receiver<bool>, Watching) {
+fn watch(broker: &Broker, before: Figures) -> (tokio::sync::watch::Receiver<bool>, Watching) {
     let admin = broker.admin.clone().unwrap_or_default();
     let (sender, receiver) = tokio::sync::watch::channel(false);
     let task = tokio::spawn(async move {
-        let begun = Instant::now();
+        let waiting = Instant::now();
+        let mut began = None;
         loop {
+            let asked = Instant::now();
             let figures = Figures::read_at(&admin).await?;
-            if figures.rounds > rounds {
+            if figures.read > before.read {
+                began.get_or_insert(asked);
+            }
+            if figures.rounds > before.rounds {
+                // The sender may have ended.
                 let _ = sender.send(true);
-                return Ok((figures, Instant::now()));
+                return Ok((figures, began.unwrap_or(asked), Instant::now()));
             }
-            if begun.elapsed() > PATIENCE {
-                bail!("the cleaner never ended its round");
+            if waiting.elapsed() > PATIENCE {
+                bail!("the cleaner did not finish a round in {PATIENCE:?}");
             }
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            tokio::time::sleep(Duration::from_millis(5)).await;
         }
     });
     (receiver, task)

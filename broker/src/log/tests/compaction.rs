@@ -559,3 +559,19 @@ fn dump_from_live(log: &PartitionLog) -> Vec<(Offset, u32)> {
         }
     }
 }
+
+#[test]
+fn a_topic_is_deleted_while_it_is_compacted() {
+    let mut fixture = fixture();
+    fixture.config.cleaner_interval = std::time::Duration::from_millis(1);
+    let logs = fixture.open();
+    for round in 0..10_u8 {
+        let log = fixture.partition(&logs, 1);
+        for value in 0..30_u8 {
+            plain(&log, 9, &[value.wrapping_add(round); 100]);
+        }
+        drop(log);
+        logs.delete_topic(topic_id(1)).expect("deleted");
+        assert!(!fixture.folder(1).exists());
+    }
+}
