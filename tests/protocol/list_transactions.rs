@@ -1,3 +1,6 @@
+use std::process::Command;
+
+use harness::tidegate_binary;
 use kafka_protocol::messages::{ListTransactionsRequest, ProducerId};
 use tidegate::kafka::handlers::list_transactions::VERSIONS;
 
@@ -29,4 +32,30 @@ fn ids_are_listed_and_filtered_in_every_version() {
             assert!(list(&[], &[], 3_600_000).0.is_empty());
         }
     }
+}
+
+#[test]
+fn the_command_line_shows_what_is_open() {
+    let (broker, mut client) = broker_with_orders();
+    let open = init(&mut client, "open");
+    assert_eq!(add(&mut client, "open", open, 2), 0);
+    init(&mut client, "idle");
+    let command = |arguments: &[&str]| {
+        let output = Command::new(tidegate_binary())
+            .args(arguments)
+            .args(["--bootstrap", &broker.tcp().to_string()])
+            .output()
+            .expect("the command runs");
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let all = command(&["transaction", "list"]);
+    assert!(all.contains("open") && all.contains("idle"), "{all}");
+    let ongoing = command(&["transaction", "list", "--state", "ongoing"]);
+    assert!(
+        ongoing.contains("Ongoing") && !ongoing.contains("idle"),
+        "{ongoing}"
+    );
+    let described = command(&["transaction", "describe", "open", "--json"]);
+    assert!(described.contains("orders"), "{described}");
 }

@@ -17,6 +17,7 @@ pub mod plugin;
 pub mod produce;
 pub mod serve;
 pub mod topic;
+pub mod transaction;
 pub mod user;
 
 /// What went wrong and what to do about it, for a person to read.
@@ -57,6 +58,8 @@ enum Command {
     Consume(consume::ConsumeCommand),
     /// List and describe consumer groups, show their lag, reset their offsets
     Group(group::GroupCommand),
+    /// List and describe transactional ids and their transactions
+    Transaction(transaction::TransactionCommand),
     /// Add, list and remove ACLs
     Acl(acl::AclCommand),
     /// Create, list and delete SCRAM users
@@ -83,6 +86,7 @@ impl Cli {
             Command::Produce(command) => produce::run(command).await,
             Command::Consume(command) => consume::run(command).await,
             Command::Group(command) => group::run(command).await,
+            Command::Transaction(command) => transaction::run(command).await,
             Command::Acl(command) => acl::run(command).await,
             Command::User(command) => user::run(command).await,
             Command::Plugin(command) => plugin::run(command).await,

@@ -1,4 +1,5 @@
 pub(super) mod memory;
+mod pending;
 mod real_log;
 
 use std::future::Future;

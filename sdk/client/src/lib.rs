@@ -50,7 +50,7 @@ pub mod records;
 pub use admin::{
     AclBinding, AclFilter, AclOperation, AclPatternType, AclPermission, AclResourceType, Admin,
     ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, GroupDescription, GroupListing,
-    GroupMember, NewTopic, TopicDescription,
+    GroupMember, NewTopic, TopicDescription, TransactionDescription,
 };
 pub use client::{Client, ClientBuilder};
 pub use cluster::metadata::{PartitionMetadata, TopicMetadata};

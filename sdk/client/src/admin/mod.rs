@@ -1,8 +1,10 @@
-//! Administration: topics and configs ([`topics`]), groups and offsets ([`groups`]), permissions ([`acls`]).
+//! Administration: topics and configs ([`topics`]), groups and offsets ([`groups`]), permissions ([`acls`]),
+//! transactions ([`transactions`]).
 
 mod acls;
 mod groups;
 mod topics;
+mod transactions;
 
 use std::sync::Arc;
 
@@ -19,6 +21,7 @@ pub use acls::{
 };
 pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub use topics::{ConfigChange, ConfigEntry, ConfigSource, NewTopic, TopicDescription};
+pub use transactions::TransactionDescription;
 
 /// Admin calls; made by [`Client::admin`]. Each call is tried again after errors that may pass, within the client's
 /// retry timeout.

@@ -54,6 +54,8 @@ apis! {
     IncrementalAlterConfigsRequest "IncrementalAlterConfigs" 0 to 1;
     OffsetDeleteRequest "OffsetDelete" 0 to 0;
     DescribeClusterRequest "DescribeCluster" 0 to 1;
+    DescribeTransactionsRequest "DescribeTransactions" 0 to 0;
+    ListTransactionsRequest "ListTransactions" 0 to 1;
 }
 
 #[cfg(test)]
