@@ -16,7 +16,8 @@ macro_rules! for_each_request {
             JoinGroupRequest SyncGroupRequest HeartbeatRequest LeaveGroupRequest OffsetCommitRequest OffsetFetchRequest
             DescribeGroupsRequest ListGroupsRequest DeleteGroupsRequest InitProducerIdRequest SaslHandshakeRequest
             SaslAuthenticateRequest CreateAclsRequest DescribeAclsRequest DeleteAclsRequest DescribeLogDirsRequest
-            DeleteRecordsRequest);
+            DeleteRecordsRequest AddPartitionsToTxnRequest AddOffsetsToTxnRequest EndTxnRequest WriteTxnMarkersRequest
+            TxnOffsetCommitRequest DescribeProducersRequest DescribeTransactionsRequest ListTransactionsRequest);
     };
     (@ $function:ident $arguments:tt $($request:ident)*) => {
         $( for_each_request!(# $function $request $arguments); )*

@@ -79,6 +79,10 @@ impl Manner {
     fn large_segments(self) -> bool {
         self.0 >> 3 & 1 == 1
     }
+
+    fn is_compacted(self) -> bool {
+        self.0 >> 4 & 1 == 1
+    }
 }
 
 /// A partition's log on a disk in memory.
@@ -103,6 +107,9 @@ impl World {
                 2 << 10
             },
             index_interval_bytes: 200,
+            cleanup_compact: manner.is_compacted(),
+            min_cleanable_dirty_ratio: 0.0,
+            delete_retention_ms: 0,
             ..TopicConfig::default()
         };
         Self {
@@ -136,7 +143,9 @@ impl World {
             .map(|delta| Record {
                 offset_delta: delta,
                 timestamp: NOW + i64::from(delta),
-                value: Some(vec![size; usize::from(size) * 4].into()),
+                key: Some(vec![size % 8].into()),
+                // Of a compacted log: a tombstone.
+                value: (size % 16 > 0).then(|| vec![size; usize::from(size) * 4].into()),
                 ..Record::default()
             })
             .collect();
@@ -164,6 +173,7 @@ impl World {
                     let marker = marker(script.byte() & 1 == 1);
                     log.append_marker(&marker).expect("a healthy log takes it");
                 }
+                3 if manner.is_compacted() => while logs.step(Work::Clean) {},
                 _ => {
                     let batch = self.batch(script);
                     log.append(batch).expect("a healthy log takes it");

@@ -105,6 +105,15 @@ pub fn recovery() -> Seeds {
         [&[1, 22], &many[..], &[1, 6, 0, 30, 1]].concat(),
     ));
     seeds.push(("unclean".into(), [&[0, 22], &many[..]].concat()));
+    let keys: Vec<u8> = (0..19).flat_map(|key| [4, 0, 90 + key % 5, 3]).collect();
+    let compact = [&[22], &keys[..], &[0, 3, 1]].concat();
+    for (name, manner, change) in [
+        ("compacted", 16, &[][..]),
+        ("compacted-cut", 17, &[2, 2, 18, 0]),
+        ("compacted-checkpoint-gone", 18, &[0, 4]),
+    ] {
+        seeds.push((name.into(), [&[manner], &compact[..], change].concat()));
+    }
     seeds
 }
 
