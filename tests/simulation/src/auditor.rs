@@ -170,7 +170,7 @@ async fn settings(asker: Asker<'_>, shadow: &mut Shadow, name: &str) -> Asked<()
             Some(certain) => is_own && *certain == value,
             None => !is_own,
         };
-        if !is_certain && !(is_own && setting.possible.contains(&value)) {
+        if !(is_certain || is_own && setting.possible.contains(&value)) {
             return Err(
                 format!("{key} of {name} is {value} (own: {is_own}); known: {setting:?}").into(),
             );
