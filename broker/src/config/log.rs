@@ -38,7 +38,7 @@ impl Default for LogConfig {
             max_producers_per_partition: 10_000,
             producer_expiry: Duration::from_secs(24 * 3600),
             cleaner_buffer_bytes: 128 << 20,
-            cleaner_max_bytes_per_second: 0,
+            cleaner_max_bytes_per_second: 64 << 20,
             cleaner_interval: Duration::from_secs(15),
         }
     }
@@ -121,7 +121,7 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             min: 0,
             max: 1 << 40
         },
-        "Bytes that compaction reads and writes in a second at most, so that it leaves the disk to producers and consumers; 0 is without a bound."
+        "Bytes that compaction reads and writes in a second at most, so that it leaves disk and cores to producers and consumers; 0 is without a bound. Each byte that is new in a compacted topic is read twice, so that topics which take more than about a quarter of this need a higher bound."
     ),
     setting!(
         log.cleaner_interval,

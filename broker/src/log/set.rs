@@ -27,7 +27,7 @@ const RECYCLE_FOLDER: &str = "recycle";
 const LOCK_FILE: &str = "lock";
 /// Threads that open partitions at a start and close them at a stop: each mostly waits for the disk, which commits their
 /// syncs together.
-const WORKERS: usize = 8;
+const WORKERS: usize = 16;
 /// Threads that write checkpoints when many partitions need one.
 const KEEPERS: usize = 4;
 

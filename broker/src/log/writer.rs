@@ -293,7 +293,7 @@ impl Writer {
             (is_full && !is_empty, is_sealed || (is_old && !is_empty))
         });
         if is_full || is_due {
-            if self.active.is_some() && !log.has_checkpoint() {
+            if !log.has_checkpoint() && !log.segments.load().is_empty() {
                 return Err(WriteError::Uncheckpointed);
             }
             self.roll(log, config, now, is_full)?;

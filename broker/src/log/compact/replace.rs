@@ -25,7 +25,7 @@ pub(in crate::log) const NEW_FILE: &str = "compacted.new";
 /// Bytes that are written by one call.
 const WRITE_BYTES: usize = 1 << 20;
 /// Bytes after which the new file is synced, so that no commit ever waits behind a large one.
-const SYNC_BYTES: u64 = 8 << 20;
+const SYNC_BYTES: u64 = 2 << 20;
 
 /// A segment file that is being written. Dropping it removes the file, unless it was finished.
 pub(super) struct Output<'a> {

@@ -129,8 +129,8 @@ fn a_clean_stop_leaves_a_file_that_ends_with_its_last_batch() {
         .modified()
         .expect("time");
     drop((log, logs));
-    let syncs = fixture.disk.faults.syncs();
     let logs = fixture.open();
+    let syncs = fixture.disk.faults.syncs();
     fixture.partition(&logs, 1);
     assert_eq!(
         fixture.disk.faults.syncs(),
@@ -164,8 +164,8 @@ fn partitions_are_recovered_together_and_come_in_the_order_of_the_question() {
             append(&fixture.partition(&logs, number), &[&[number; 10]]);
         }
     }
-    let syncs = fixture.disk.faults.syncs();
     let logs = fixture.open();
+    let syncs = fixture.disk.faults.syncs();
     let config = Arc::new(fixture.topic.clone());
     let wanted = (1..=20)
         .rev()
