@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::TransactionError;
-use super::driver::{Cell, Driver};
-use super::machine::{ClientVersion, Partitions, State, Transaction};
+use super::driver::{Cell, Contents, Driver};
+use super::machine::{ClientVersion, NO_PRODUCER, Partitions, Producer, State, Transaction};
 use crate::log::{AppendError, MarkerOutcome, OpenTransaction, TransactionMarker};
 use crate::types::{Offset, PartitionIndex};
 
@@ -17,9 +17,18 @@ const RETRIES_APART: (Duration, Duration) = (Duration::from_millis(100), Duratio
 const COORDINATOR_EPOCH: i32 = 0;
 
 impl Transaction {
-    /// Whether a batch of this epoch was written after the prepared end: the end had raised the epoch to it.
-    fn began(&self, epoch: i16) -> bool {
-        self.client_version == ClientVersion::BumpsEpoch && epoch == self.producer.epoch
+    /// Whether a batch of this producer was written after the prepared end, which had made the producer what it is.
+    fn is_before(&self, producer: Producer) -> bool {
+        self.client_version == ClientVersion::BumpsEpoch && producer == self.successor()
+    }
+
+    /// The producer's id, and the one that follows when an end is prepared that changes it.
+    fn ids(&self) -> [Option<i64>; 2] {
+        let next = self.next_producer_id;
+        [
+            Some(self.producer.id),
+            (next != NO_PRODUCER).then_some(next),
+        ]
     }
 
     fn marker(&self) -> TransactionMarker {
@@ -53,35 +62,81 @@ impl Driver {
     /// Ends a transaction whose outcome was stored at `stored`: waits until that is durable, writes the markers, and completes
     /// it when all of them are durable. Gives up only when the outcome cannot become durable: a restart decides then.
     pub async fn finish(self: Arc<Self>, cell: Arc<Cell>, stored: Offset) {
-        if let Err(error) = self.durable(&cell, stored).await {
-            tracing::error!(id = %cell.id, %error, "the end of a transaction stays undecided until the broker starts again");
-            return;
-        }
-        let prepared = self.with_cell(&cell, |_, contents| Ok(contents.transaction.clone()));
-        let Ok(prepared) = prepared else { return };
-        self.mark_all(&cell.id, &prepared).await;
-        let mut backoff = Backoff::new();
-        while let Err(error) = self.complete(&cell) {
-            tracing::warn!(id = %cell.id, %error, "the completion of a transaction could not be stored yet");
-            backoff.pause().await;
+        self.finish_both(cell, stored, Partitions::default()).await;
+    }
+
+    /// As `finish`. `behind`: where the transaction after it is open, of which a loss of power took something; that one is
+    /// aborted next, and its producer fenced. There the markers of the first are in front of what is open.
+    async fn finish_both(
+        self: Arc<Self>,
+        cell: Arc<Cell>,
+        mut stored: Offset,
+        mut behind: Partitions,
+    ) {
+        loop {
+            if let Err(error) = self.durable(&cell, stored).await {
+                tracing::error!(id = %cell.id, %error, "the end of a transaction stays undecided until the broker starts again");
+                return;
+            }
+            let prepared = self.with_cell(&cell, |_, contents| Ok(contents.transaction.clone()));
+            let Ok(prepared) = prepared else { return };
+            self.mark_all(&cell.id, &prepared, &behind).await;
+            let mut backoff = Backoff::new();
+            let next = loop {
+                match self.complete(&cell, &behind) {
+                    Ok(next) => break next,
+                    Err(error) => {
+                        tracing::warn!(id = %cell.id, %error, "the completion of a transaction could not be stored yet");
+                        backoff.pause().await;
+                    }
+                }
+            };
+            let Some(next) = next else { return };
+            stored = next;
+            behind = Partitions::default();
         }
     }
 
-    fn complete(&self, cell: &Arc<Cell>) -> Result<(), TransactionError> {
+    /// Stores the completion, or with it the end of the transaction that is open `behind`: where that is stored.
+    fn complete(
+        &self,
+        cell: &Arc<Cell>,
+        behind: &Partitions,
+    ) -> Result<Option<Offset>, TransactionError> {
         self.with_cell(cell, |cell, contents| {
             if !contents.transaction.state.is_prepared() {
-                return Ok(());
+                return Ok(None);
             }
-            let next = contents.transaction.complete(self.clock.now_ms());
-            self.store(cell, contents, &next).map(drop)
+            let now_ms = self.clock.now_ms();
+            let next = contents.transaction.complete(now_ms);
+            match behind.is_empty() {
+                true => self.store(cell, contents, &next).map(|_| None),
+                false => self.abort_lost(cell, contents, (&next, behind)).map(Some),
+            }
         })
     }
 
-    async fn mark_all(&self, id: &str, prepared: &Transaction) {
+    /// Aborts a transaction of which a loss of power took something, with the partitions in which something is left.
+    fn abort_lost(
+        &self,
+        cell: &Cell,
+        contents: &mut Contents,
+        (transaction, partitions): (&Transaction, &Partitions),
+    ) -> Result<Offset, TransactionError> {
+        tracing::warn!(id = %cell.id, "a loss of power took part of a transaction; all of it is aborted");
+        let mut next = transaction.fence(self.clock.now_ms());
+        for (topic, partition) in partitions.iter() {
+            next.partitions.add(topic, partition);
+        }
+        self.store(cell, contents, &next)
+    }
+
+    async fn mark_all(&self, id: &str, prepared: &Transaction, behind: &Partitions) {
         let marker = prepared.marker();
         let mut left: Vec<(String, PartitionIndex)> = prepared
             .partitions
             .iter()
+            .filter(|(topic, partition)| !behind.contains(topic, *partition))
             .map(|(topic, partition)| (topic.to_owned(), partition))
             .collect();
         let mut backoff = Backoff::new();
@@ -131,42 +186,41 @@ impl Driver {
 
     /// Goes on with ends that were prepared, and aborts what is open without its transaction knowing of it.
     pub fn recover(self: &Arc<Self>) -> Result<(), TransactionError> {
-        let mut owners = Vec::new();
-        for cell in self.cells() {
-            let id = self.with_cell(&cell, |_, contents| Ok(contents.transaction.producer.id))?;
-            owners.push((id, cell));
+        let cells = self.cells();
+        let mut by_producer: HashMap<i64, &Arc<Cell>> = HashMap::new();
+        for cell in &cells {
+            let ids = self.with_cell(cell, |_, contents| Ok(contents.transaction.ids()))?;
+            by_producer.extend(ids.into_iter().flatten().map(|id| (id, cell)));
         }
-        let by_producer: HashMap<i64, &Arc<Cell>> =
-            owners.iter().map(|(id, cell)| (*id, cell)).collect();
-        let mut orphans: HashMap<i64, Partitions> = HashMap::new();
+        let mut lost: HashMap<&str, Partitions> = HashMap::new();
         for (topic, partition, open) in self.surroundings.open_transactions() {
             let owner = by_producer.get(&open.producer_id).copied();
-            match self.judge(owner, (&topic, partition), &open) {
-                Judgement::Known => {}
-                Judgement::Unknown => {
-                    let partitions = orphans.entry(open.producer_id).or_default();
+            match (self.judge(owner, (&topic, partition), &open), owner) {
+                (Judgement::Known, _) => {}
+                (Judgement::Unknown, Some(owner)) => {
+                    let partitions = lost.entry(&owner.id).or_default();
                     partitions.add(&topic, partition);
                 }
-                Judgement::Stale { epoch } => {
+                (Judgement::Unknown, None) => {}
+                (Judgement::Stale { epoch }, _) => {
                     self.abort_alone(&topic, partition, (open.producer_id, epoch));
                 }
             }
         }
-        for (producer_id, cell) in &owners {
+        for cell in &cells {
+            let mut lost = lost.remove(&*cell.id).unwrap_or_default();
             let ended = self.with_cell(cell, |cell, contents| {
-                if let Some(partitions) = orphans.get(producer_id) {
-                    tracing::warn!(id = %cell.id, "a loss of power took part of a transaction; all of it is aborted");
-                    let mut next = contents.transaction.fence(self.clock.now_ms());
-                    for (topic, partition) in partitions.iter() {
-                        next.partitions.add(topic, partition);
-                    }
-                    self.store(cell, contents, &next)?;
+                if !lost.is_empty() && !contents.transaction.state.is_prepared() {
+                    let transaction = contents.transaction.clone();
+                    let partitions = std::mem::take(&mut lost);
+                    self.abort_lost(cell, contents, (&transaction, &partitions))?;
                 }
                 let is_prepared = contents.transaction.state.is_prepared();
                 Ok(is_prepared.then_some(contents.stored))
             })?;
             if let Some(stored) = ended {
-                tokio::spawn(Arc::clone(self).finish(Arc::clone(cell), stored));
+                let cell = Arc::clone(cell);
+                tokio::spawn(Arc::clone(self).finish_both(cell, stored, lost));
             }
         }
         Ok(())
@@ -183,24 +237,23 @@ impl Driver {
             epoch: open.producer_epoch,
         };
         let Some(owner) = owner else { return stale };
+        let producer = Producer {
+            id: open.producer_id,
+            epoch: open.producer_epoch,
+        };
         let judged = self.with_cell(owner, |_, contents| {
             let transaction = &contents.transaction;
             let is_listed = transaction.partitions.contains(topic, partition);
             let epoch = transaction.producer.epoch;
             Ok(match transaction.state {
-                // Of the prepared end's own epoch is what came after its marker: the next transaction, which must not
-                // share its outcome.
-                state
-                    if state.is_prepared()
-                        && is_listed
-                        && !transaction.began(open.producer_epoch) =>
-                {
-                    Judgement::Known
+                state if state.is_prepared() && transaction.is_before(producer) => {
+                    Judgement::Unknown
                 }
-                State::Ongoing if is_listed && epoch == open.producer_epoch => Judgement::Known,
-                state if !state.is_prepared() && epoch == open.producer_epoch => Judgement::Unknown,
+                state if state.is_prepared() && is_listed => Judgement::Known,
+                State::Ongoing if is_listed && epoch == producer.epoch => Judgement::Known,
+                state if !state.is_prepared() && epoch == producer.epoch => Judgement::Unknown,
                 _ => Judgement::Stale {
-                    epoch: epoch.max(open.producer_epoch),
+                    epoch: epoch.max(producer.epoch),
                 },
             })
         });
@@ -234,7 +287,7 @@ impl Driver {
 enum Judgement {
     /// Its transaction ends it in time.
     Known,
-    /// Its transaction does not know it, and its producer could go on.
+    /// Its transaction does not know it, and its producer could go on. With an end prepared: it is the next transaction's.
     Unknown,
     /// Of an earlier epoch, or of a producer that nobody has.
     Stale { epoch: i16 },

@@ -408,7 +408,9 @@ async fn what_a_loss_of_power_left_open_is_aborted_with_its_transaction() {
 async fn the_next_transaction_does_not_share_the_outcome_of_the_one_before() {
     let broker = Broker::start();
     let producer = broker.init("id").await;
-    broker.write(producer, "orders").unwrap();
+    for topic in ["orders", "totals"] {
+        broker.write(producer, topic).unwrap();
+    }
     let mut end = Box::pin(broker.transactions.end("id", ending(producer, true)));
     assert!((&mut end).now_or_never().is_none());
     assert_eq!(broker.state(), State::PrepareCommit);
@@ -418,11 +420,23 @@ async fn the_next_transaction_does_not_share_the_outcome_of_the_one_before() {
         id: producer.id,
         epoch: producer.epoch + 1,
     };
-    broker.partitions.leave_open("orders", 0, next);
-    let broker = broker.restart();
-    until(|| broker.state() == State::CompleteCommit).await;
+    let partitions = Partitioned::new();
+    partitions.leave_open("orders", 0, next);
+    let broker = Broker::open(broker.log.clone(), partitions, broker.clock.clone());
+    until(|| broker.state() == State::CompleteAbort).await;
     let marks = broker.partitions.take_marks();
-    assert_eq!(marks[0].2.outcome, MarkerOutcome::Abort, "{marks:?}");
+    let seen: Vec<_> = marks
+        .iter()
+        .map(|(topic, _, marker)| (topic.as_str(), marker.producer_epoch, marker.outcome))
+        .collect();
+    let expected = [
+        ("orders", next.epoch + 2, MarkerOutcome::Abort),
+        ("totals", next.epoch, MarkerOutcome::Commit),
+    ];
+    assert_eq!(seen, expected);
+    // What it has an answer for is gone: it cannot go on with the rest.
+    assert_eq!(broker.write(next, "orders"), fenced());
+    assert_eq!(broker.end(next, true).await, fenced());
 }
 
 #[tokio::test]
