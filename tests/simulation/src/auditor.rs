@@ -14,6 +14,8 @@ use tidegate::net::{Finished, FrameHandler, Reply, Started};
 use crate::broker::Broker;
 use crate::disk::SimulatedDisk;
 use crate::ops::{fetch, fetch_offset};
+use crate::outcomes;
+use crate::shadow::transaction::Committed;
 use crate::shadow::{Presence, Removable, Shadow, Target, code};
 use crate::wire::{self, Read};
 
@@ -21,6 +23,8 @@ const METADATA_VERSION: i16 = 9;
 const LIST_OFFSETS_VERSION: i16 = 7;
 const DESCRIBE_CONFIGS_VERSION: i16 = 4;
 const TOPIC: i8 = 2;
+pub(crate) const READ_UNCOMMITTED: i8 = 0;
+pub(crate) const READ_COMMITTED: i8 = 1;
 const EARLIEST: i64 = -2;
 const LATEST: i64 = -1;
 /// Turns that a request may take until it is answered.
@@ -40,6 +44,16 @@ pub enum Unanswered {
     Violation(String),
 }
 
+impl Unanswered {
+    /// Says more of a violation.
+    fn with(self, say: impl FnOnce(String) -> String) -> Self {
+        match self {
+            Self::Crashed => Self::Crashed,
+            Self::Violation(message) => Self::Violation(say(message)),
+        }
+    }
+}
+
 impl From<String> for Unanswered {
     fn from(message: String) -> Self {
         Self::Violation(message)
@@ -52,7 +66,7 @@ impl From<&str> for Unanswered {
     }
 }
 
-type Asked<T> = Result<T, Unanswered>;
+pub(crate) type Asked<T> = Result<T, Unanswered>;
 
 impl Asker<'_> {
     /// Sends one request on a connection of its own and does the broker's work until it is answered.
@@ -112,7 +126,8 @@ pub async fn audit(asker: Asker<'_>, shadow: &mut Shadow, now_ms: i64) -> Asked<
         let answer = asker.ask(fetch_offset::VERSION, &request).await?;
         fetch_offset::check(shadow, &position, &answer)?;
     }
-    Ok(())
+    outcomes::positions(asker, shadow).await?;
+    outcomes::ids(asker, shadow).await
 }
 
 async fn topics(asker: Asker<'_>, shadow: &mut Shadow) -> Asked<()> {
@@ -184,7 +199,11 @@ async fn settings(asker: Asker<'_>, shadow: &mut Shadow, name: &str) -> Asked<()
     Ok(())
 }
 
-async fn offset(asker: Asker<'_>, target: &Target, timestamp: i64) -> Asked<i64> {
+pub(crate) async fn offset(
+    asker: Asker<'_>,
+    target: &Target,
+    (timestamp, isolation): (i64, i8),
+) -> Asked<i64> {
     let wanted = ListOffsetsPartition::default()
         .with_partition_index(target.partition)
         .with_timestamp(timestamp);
@@ -193,6 +212,7 @@ async fn offset(asker: Asker<'_>, target: &Target, timestamp: i64) -> Asked<i64>
         .with_partitions(vec![wanted]);
     let request = ListOffsetsRequest::default()
         .with_replica_id((-1).into())
+        .with_isolation_level(isolation)
         .with_topics(vec![topic]);
     let answer = asker.ask(LIST_OFFSETS_VERSION, &request).await?;
     let topic = answer.topics.first();
@@ -202,17 +222,19 @@ async fn offset(asker: Asker<'_>, target: &Target, timestamp: i64) -> Asked<i64>
         other => Err(format!("the ends of {target:?}: {other:?}").into()),
     }
 }
-/// Every record of a partition from an offset on; with `skips` what can be read around holes.
-async fn records(
+
+/// Every record of a partition from an offset on, and what a reader of committed records makes of it; with `skips` what can
+/// be read around holes.
+pub(crate) async fn records(
     asker: Asker<'_>,
     target: &Target,
     (from, end): (i64, i64),
-    skips: bool,
-) -> Asked<Vec<Read>> {
-    let mut found = Vec::new();
+    (isolation, skips): (i8, bool),
+) -> Asked<(Vec<Read>, Committed)> {
+    let (mut found, mut shown) = (Vec::new(), Committed::default());
     let mut next = from;
     while next < end {
-        let request = fetch::request(target, next, 1 << 20);
+        let request = fetch::request(target, next, 1 << 20).with_isolation_level(isolation);
         let answer = asker.ask(fetch::VERSION, &request).await?;
         let topic = answer.responses.into_iter().next();
         let data = topic
@@ -225,13 +247,15 @@ async fn records(
         if data.error_code != code::NONE {
             return Err(format!("reading at {next}: error {}", data.error_code).into());
         }
-        let records = wire::read(data.records.unwrap_or_default())?;
+        let records = wire::read(data.records.clone().unwrap_or_default())?;
         let Some(last) = records.last() else { break };
         next = last.offset.max(next) + 1;
-
+        if isolation == READ_COMMITTED {
+            shown.extend(fetch::committed(&data, &records)?);
+        }
         found.extend(records);
     }
-    Ok(found)
+    Ok((found, shown))
 }
 
 async fn partition(
@@ -240,16 +264,15 @@ async fn partition(
     target: &Target,
     now_ms: i64,
 ) -> Asked<()> {
-    let start = offset(asker, target, EARLIEST).await?;
-    let end = offset(asker, target, LATEST).await?;
+    let start = offset(asker, target, (EARLIEST, READ_UNCOMMITTED)).await?;
+    let last_stable = offset(asker, target, (LATEST, READ_COMMITTED)).await?;
+    let end = offset(asker, target, (LATEST, READ_UNCOMMITTED)).await?;
     let has_stopped = asker.broker.has_stopped(&target.topic, target.partition);
-    let records = records(asker, target, (start, end), has_stopped).await;
+    let how = (READ_UNCOMMITTED, has_stopped);
+    let records = records(asker, target, (start, end), how).await;
 
     let named = |error: String| format!("{}-{}: {error}", target.topic, target.partition);
-    let records = match records {
-        Err(Unanswered::Violation(error)) => return Err(named(error).into()),
-        other => other?,
-    };
+    let (records, _) = records.map_err(|error| error.with(named))?;
     let Some(topic) = shadow.same(target) else {
         return Ok(());
     };
@@ -265,7 +288,15 @@ async fn partition(
         false => partition.audit(start, end, &records, removable),
     }
     .map_err(named)?;
-
+    if !has_stopped {
+        let seen = outcomes::Seen {
+            start,
+            last_stable,
+            reads: &records,
+        };
+        let judged = outcomes::partition(asker, shadow, target, seen).await;
+        judged.map_err(|error| error.with(named))?;
+    }
     shadow.count("audited partitions");
     Ok(())
 }

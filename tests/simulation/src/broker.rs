@@ -38,6 +38,8 @@ fn config() -> Config {
     config.log.producer_expiry = Duration::from_secs(3600 * 24 * 3650);
     config.groups.offsets_partitions = 2;
     config.groups.offsets_retention = Duration::from_secs(3600 * 24 * 3650);
+    config.transactions.state_partitions = 2;
+    config.transactions.id_expiration = Duration::from_secs(3600 * 24 * 3650);
     config.groups.initial_rebalance_delay = Duration::from_millis(10);
     config
 }
@@ -55,7 +57,10 @@ impl Broker {
         };
         let services = recover(config(), Arc::new(Metrics::new(SERIES)), surroundings)
             .map_err(|error| error.to_string())?;
+        let recovered = services.transactions.recover();
+        recovered.map_err(|error| format!("transactions: {error}"))?;
         tokio::spawn(services.coordinator.clone().run_timers());
+        tokio::spawn(services.transactions.clone().run_timers());
         let services = Arc::new(services);
         Ok(Self {
             service: KafkaService { services },

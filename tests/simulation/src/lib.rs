@@ -14,6 +14,7 @@ pub mod broker;
 pub mod disk;
 pub mod network;
 pub mod ops;
+pub mod outcomes;
 pub mod random;
 pub mod runner;
 pub mod shadow;

@@ -73,14 +73,35 @@ pub fn batch(template: BatchTemplate, timestamp: i64, numbers: &[u64]) -> Bytes 
         .bytes
 }
 
-/// A record that was read.
+/// A record that was read, or a marker between records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Read {
     pub offset: i64,
-    pub number: u64,
+    pub content: Content,
+    /// The producer in whose transaction it is.
+    pub transaction: Option<i64>,
 }
 
-/// The records of an answer in their order.
+/// What is at an offset.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Content {
+    /// A record with this number.
+    Record(u64),
+    /// The end of its producer's transaction.
+    Marker { is_commit: bool },
+}
+
+impl Read {
+    /// The number, of a record.
+    pub fn number(&self) -> Option<u64> {
+        match self.content {
+            Content::Record(number) => Some(number),
+            Content::Marker { .. } => None,
+        }
+    }
+}
+
+/// What an answer holds, in its order.
 ///
 /// # Errors
 /// When a batch or a record is not what anybody sent.
@@ -88,18 +109,37 @@ pub fn read(bytes: Bytes) -> Result<Vec<Read>, String> {
     let mut found = Vec::new();
     let batches = batch::split(bytes, usize::MAX).map_err(|error| format!("served: {error}"))?;
     for batch in batches {
-        let whole = batch::parse(batch.bytes.clone(), usize::MAX);
-        whole.map_err(|error| format!("served a damaged batch: {error}"))?;
-        let base = batch.header.base_offset;
+        let header = batch.header;
+        if !header.is_control() {
+            let whole = batch::parse(batch.bytes.clone(), usize::MAX);
+            whole.map_err(|error| format!("served a damaged batch: {error}"))?;
+        }
+        let transaction = header.is_transactional().then_some(header.producer_id);
         let records = records::decode(&batch, usize::MAX)
             .map_err(|error| format!("served a batch that cannot be decoded: {error}"))?;
         for record in records {
-            let offset = base + i64::from(record.offset_delta);
-            let value = record.value.unwrap_or_default();
-            let number = number_of(&value)
-                .ok_or_else(|| format!("the record at offset {offset} is nobody's"))?;
-            found.push(Read { offset, number });
+            let offset = header.base_offset + i64::from(record.offset_delta);
+            let content = match header.is_control() {
+                true => marker_of(&record.key.unwrap_or_default()),
+                false => number_of(&record.value.unwrap_or_default()).map(Content::Record),
+            };
+            found.push(Read {
+                offset,
+                content: content
+                    .ok_or_else(|| format!("the record at offset {offset} is nobody's"))?,
+                transaction,
+            });
         }
     }
     Ok(found)
+}
+
+/// The marker that a control record's key tells of: version 0, then 0 for an abort and 1 for a commit.
+fn marker_of(key: &Bytes) -> Option<Content> {
+    match key[..] {
+        [0, 0, 0, kind @ (0 | 1)] => Some(Content::Marker {
+            is_commit: kind == 1,
+        }),
+        _ => None,
+    }
 }

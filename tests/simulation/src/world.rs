@@ -10,6 +10,7 @@ use crate::broker::Broker;
 use crate::disk::{Crash, SimulatedDisk};
 use crate::network::Network;
 use crate::ops::{OPERATIONS, Surroundings};
+use crate::outcomes;
 use crate::random::Random;
 use crate::shadow::Shadow;
 use crate::trace::Trace;
@@ -42,6 +43,8 @@ struct Mood {
     /// Steps of a thousand that fill the disk.
     fills: u64,
     background: u64,
+    /// Times of a hundred that this is a sync that somebody waits for.
+    flushes: u64,
     retention: u64,
 }
 
@@ -70,6 +73,7 @@ impl World {
             faults: if random.percent(20) { 5 } else { 0 },
             fills: if random.percent(15) { 10 } else { 0 },
             background: random.between(50, 300),
+            flushes: random.below(80),
             retention: random.below(30),
         };
         let weights = OPERATIONS
@@ -145,7 +149,7 @@ impl World {
         let now = self.clock.now_ms();
         let outcome = auditor::audit(asker, &mut self.shadow, now).await;
         let outcome = match outcome {
-            Ok(()) if self.steps == 0 => auditor::probe(asker, &mut self.shadow, now).await,
+            Ok(()) if self.steps == 0 => last_look(asker, &mut self.shadow, now).await,
             outcome => outcome,
         };
         match outcome {
@@ -216,6 +220,7 @@ impl World {
         broker: &Broker,
         network: &mut Network,
     ) -> Result<Option<End>, String> {
+        self.shadow.now_ms = self.clock.now_ms();
         let mood = self.mood;
         let mut draw = self.random.below(1000);
         let mut is = |chance: u64| {
@@ -246,7 +251,10 @@ impl World {
             self.disk.set_room(room);
             self.say(format!("the disk has room for {room:?}"));
         } else if is(mood.background) {
-            let work = self.random.pick(&Work::ALL).copied();
+            let work = match self.random.percent(mood.flushes) {
+                true => Some(Work::Flush),
+                false => self.random.pick(&Work::ALL).copied(),
+            };
             if let Some(work) = work
                 && broker.step(work)
             {
@@ -288,7 +296,8 @@ impl World {
 
     async fn advance(&mut self) {
         let milliseconds = match self.random.below(10) {
-            0 => self.random.below(7_200_000),
+            0 if self.random.percent(30) => self.random.below(7_200_000),
+            0 => self.random.below(20_000),
             1..=3 => self.random.below(1000),
             _ => self.random.below(20),
         };
@@ -331,6 +340,19 @@ impl World {
         Ok(())
     }
 
+    /// No transaction stays open without its client; false when the process ended meanwhile.
+    async fn transactions_end(&mut self, broker: &Broker) -> Result<bool, String> {
+        let asker = Asker {
+            broker,
+            disk: &self.disk,
+        };
+        match outcomes::await_end(asker, &self.shadow).await {
+            _ if self.disk.has_crashed() => Ok(false),
+            Err(Unanswered::Violation(message)) => Err(format!("at rest: {message}")),
+            _ => Ok(true),
+        }
+    }
+
     /// Lets everything that is on its way come to its end: nothing may hang for ever.
     async fn come_to_rest(
         &mut self,
@@ -353,6 +375,9 @@ impl World {
             polled?;
             while self.deliver(network)? {}
             if network.is_empty() {
+                if !self.transactions_end(broker).await? {
+                    return Ok(self.crashed());
+                }
                 match self.random.below(3) {
                     0 => return Ok(End::Stopped),
                     1 => self.crash(Crash::Process),
@@ -362,4 +387,11 @@ impl World {
         }
         Err("requests hang although nothing is in their way".into())
     }
+}
+
+/// What has to come right when everybody has gone.
+async fn last_look(asker: Asker<'_>, shadow: &mut Shadow, now_ms: i64) -> Result<(), Unanswered> {
+    auditor::probe(asker, shadow, now_ms).await?;
+    outcomes::await_end(asker, shadow).await?;
+    auditor::audit(asker, shadow, now_ms).await
 }

@@ -3,10 +3,13 @@
 use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 
+use kafka_protocol::messages::fetch_response::PartitionData;
+
 use super::Surroundings;
 use crate::network::Request;
-use crate::shadow::{Target, code};
-use crate::wire;
+use crate::shadow::transaction::Committed;
+use crate::shadow::{Shadow, Target, code};
+use crate::wire::{self, Read};
 
 pub(crate) const VERSION: i16 = 12;
 
@@ -28,6 +31,38 @@ pub(crate) fn request(target: &Target, from: i64, max_bytes: i32) -> FetchReques
         .with_topics(vec![topic])
 }
 
+/// What a reader of committed records makes of an answer.
+///
+/// # Errors
+/// When it shows what is not stable yet.
+pub(crate) fn committed(data: &PartitionData, records: &[Read]) -> Result<Committed, String> {
+    let last_stable = data.last_stable_offset;
+    if last_stable > data.high_watermark {
+        return Err(format!(
+            "the last stable offset {last_stable} is past the high watermark {}",
+            data.high_watermark
+        ));
+    }
+    if let Some(last) = records.last().filter(|last| last.offset >= last_stable) {
+        return Err(format!(
+            "offset {} was given to a reader of what is committed; stable is what is below {last_stable}",
+            last.offset
+        ));
+    }
+    let aborted = data.aborted_transactions.iter().flatten();
+    let aborted = aborted.map(|one| (one.producer_id.0, one.first_offset));
+    Ok(Committed::of(records, aborted.collect()))
+}
+
+/// Compares what was read with the transactions' outcomes.
+fn observe(shadow: &mut Shadow, target: &Target, seen: &Committed) -> Result<(), String> {
+    if shadow.tells_outcomes(target) {
+        shadow.transactions.observe(seen)?;
+        shadow.count("fetched committed");
+    }
+    Ok(())
+}
+
 pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
     let target = around.target()?;
     let (start, end) = around.shadow.partition(&target)?.ends();
@@ -42,11 +77,16 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
     let topic = around.shadow.same(&target)?;
     topic.flights += 1;
     let (synced, changes) = (!topic.ever_os, topic.durability_changes);
+    let is_committed = around.random.percent(40);
     let request = request(&target, from, max_bytes)
+        .with_isolation_level(i8::from(is_committed))
         .with_max_wait_ms(wait)
         .with_min_bytes(i32::from(wait > 0));
     let line = around.line();
-    let label = format!("fetch {}-{} from {from}", target.topic, target.partition);
+    let label = format!(
+        "fetch {}-{} from {from}, committed: {is_committed}",
+        target.topic, target.partition
+    );
     Some(
         around.request(line, label, (VERSION, &request), move |shadow, answer| {
             let Some(topic) = shadow.same(&target) else {
@@ -66,7 +106,7 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
                 code::KAFKA_STORAGE_ERROR if shadow.had_fault => return Ok(()),
                 error => return Err(format!("error {error}")),
             }
-            let records = wire::read(data.records.unwrap_or_default())?;
+            let records = wire::read(data.records.clone().unwrap_or_default())?;
             if records
                 .last()
                 .is_some_and(|last| last.offset >= data.high_watermark)
@@ -78,6 +118,10 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
             }
             let partition = shadow.partition(&target).ok_or("no such partition")?;
             partition.read(from, &records, held)?;
+            if is_committed {
+                let seen = committed(&data, &records)?;
+                observe(shadow, &target, &seen)?;
+            }
             shadow.count("fetched");
             Ok(())
         }),

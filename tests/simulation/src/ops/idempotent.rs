@@ -10,7 +10,7 @@ use crate::network::Request;
 use crate::shadow::{Presence, Shadow, Target, Unanswered, code};
 use crate::wire;
 
-const PRODUCERS: usize = 3;
+pub(super) const PRODUCERS: usize = 3;
 const INIT_VERSION: i16 = 4;
 
 pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {

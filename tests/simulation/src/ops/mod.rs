@@ -8,6 +8,7 @@ pub(crate) mod fetch;
 pub(crate) mod fetch_offset;
 mod idempotent;
 mod produce;
+pub(crate) mod transaction;
 
 use bytes::Bytes;
 use kafka_protocol::messages::ProduceRequest;
@@ -77,6 +78,16 @@ pub const OPERATIONS: &[Operation] = &[
         name: "fetch offset",
         weight: 5,
         issue: fetch_offset::issue,
+    },
+    Operation {
+        name: "transaction",
+        weight: 70,
+        issue: transaction::issue,
+    },
+    Operation {
+        name: "fetch offset of a transaction",
+        weight: 5,
+        issue: transaction::issue_fetch,
     },
 ];
 

@@ -6,6 +6,8 @@ mod group;
 mod partition;
 mod producer;
 mod topic;
+pub mod transaction;
+pub mod transactional;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -13,6 +15,8 @@ pub use group::Committed;
 pub use partition::{Partition, Removable};
 pub use producer::{Producer, Unanswered};
 pub use topic::{Presence, Setting, Topic};
+
+use self::transaction::Transactions;
 
 /// Kafka's error codes that the simulator knows.
 pub mod code {
@@ -35,7 +39,7 @@ pub struct Position {
 }
 
 /// One partition of one incarnation of a topic.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub struct Target {
     pub topic: String,
     pub incarnation: u64,
@@ -48,12 +52,17 @@ pub struct Shadow {
     pub topics: BTreeMap<String, Topic>,
     pub positions: BTreeMap<Position, Committed>,
     pub producers: Vec<Producer>,
+    pub transactions: Transactions,
     /// Producer ids that were given.
     pub producer_ids: BTreeSet<i64>,
     /// A call was made to fail, or the disk was full: requests may be refused for it.
     pub had_fault: bool,
     /// A call was made to fail: partitions may have stopped.
     pub may_stop: bool,
+    /// Power was lost, or a failed call made the cache as good as lost.
+    pub had_loss: bool,
+    /// The broker's time.
+    pub now_ms: i64,
     next_number: u64,
     next_incarnation: u64,
     correlation: i32,
@@ -111,8 +120,19 @@ impl Shadow {
             })
             .collect()
     }
+
+    /// Whether what a reader sees of a partition tells the outcome of transactions: not where markers may have been lost that
+    /// counted as durable.
+    pub fn tells_outcomes(&mut self, target: &Target) -> bool {
+        let had_loss = self.had_loss;
+        self.same(target)
+            .is_some_and(|topic| !(topic.ever_os && had_loss))
+    }
+
     /// The power was lost, or a failed call may have made the cache worthless.
     pub fn lose_what_is_not_held(&mut self) {
+        self.had_loss = true;
+        self.transactions.lose_power();
         for topic in self.topics.values_mut() {
             topic
                 .partitions
@@ -125,6 +145,7 @@ impl Shadow {
     pub fn forget_topic(&mut self, name: &str) {
         self.topics.remove(name);
         self.positions.retain(|position, _| position.topic != name);
+        self.transactions.ledger.forget_topic(name);
         for producer in &mut self.producers {
             if producer
                 .target

@@ -140,7 +140,9 @@ impl Partition {
                 ));
             }
             last = Some(read.offset);
-            self.place(read.number, read.offset, held)?;
+            if let Some(number) = read.number() {
+                self.place(number, read.offset, held)?;
+            }
         }
         if let Some(first) = records.first()
             && first.offset > from
@@ -183,7 +185,7 @@ impl Partition {
             ));
         }
         self.read(start, records, true)?;
-        let found: BTreeSet<u64> = records.iter().map(|read| read.number).collect();
+        let found: BTreeSet<u64> = records.iter().filter_map(Read::number).collect();
         let read_end = records.last().map_or(start, |last| last.offset + 1);
         if read_end != end {
             return Err(format!("the log ends at {end}, its records at {read_end}"));
@@ -216,7 +218,9 @@ impl Partition {
     pub fn audit_stopped(&mut self, start: i64, records: &[Read]) -> Result<(), String> {
         let mut found = BTreeSet::new();
         for read in records {
-            self.place(read.number, read.offset, false)?;
+            if let Some(number) = read.number() {
+                self.place(number, read.offset, false)?;
+            }
             found.insert(read.offset);
         }
         let held = self.placed.range(start..);
