@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::collections::VecDeque;
 use std::io;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -66,6 +67,17 @@ fn refuse_short() -> WriteError {
     WriteError::Refused(AppendError::Corrupt(
         "the batch is shorter than its header".into(),
     ))
+}
+
+/// Takes away what there is of a segment that could not be begun: a smaller batch may still fit the last one and be given the
+/// offset in the file's name, and recovery would take what comes after for missing. Gone for good it is with the next sync.
+fn withdraw(log: &PartitionLog, path: &Path) -> Result<(), WriteError> {
+    log.shared
+        .disk
+        .remove(path)
+        .map_err(|error| WriteError::Failed(format!("removing {}: {error}", path.display())))?;
+    log.folder_changed.store(true, Ordering::SeqCst);
+    Ok(())
 }
 
 /// What is to be written at once: bytes and offsets.
@@ -367,7 +379,19 @@ impl Writer {
             file.write_at(&header.encode(), &[], 0, u64::MAX)?;
             Ok((file, recycled.unwrap_or(0)))
         };
-        let (file, recycled) = begin().map_err(|error| refused("beginning a segment", &error))?;
+        let begun = match begin() {
+            Err(error) if is_full(&error) && log.shared.pool.release(disk) => begin(),
+            begun => begun,
+        };
+        let (file, recycled) = match begun {
+            Ok(begun) => begun,
+            Err(error) => {
+                if !segments.is_empty() {
+                    withdraw(log, &path)?;
+                }
+                return Err(refused("beginning a segment", &error));
+            }
+        };
         let file = Arc::new(file);
         let interval = config.index_interval_bytes;
         let segment = Arc::new(Segment::begun(

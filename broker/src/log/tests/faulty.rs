@@ -203,6 +203,36 @@ fn a_roll_that_fills_the_disk_is_recovered_from_whatever_was_durable() {
 }
 
 #[test]
+fn a_segment_that_could_not_be_begun_leaves_nothing_behind() {
+    let mut fixture = Fixture::new();
+    fixture.topic.segment_bytes = 4096 + 4000;
+    fixture.disk.faults.set_boot_id([1; 16]);
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    append(&log, &[&[1; 3000]]);
+    commit(&log);
+    log.checkpoint().expect("a clean point");
+    fixture.disk.faults.fail(Operation::Write, 0, Errno::NOSPC);
+    log.append(batch_of(&[&[2; 3000]])).expect_err("full");
+    fixture.disk.faults.heal();
+    // A smaller one still fits the old segment, and the next is begun behind it.
+    append(&log, &[b"small"]);
+    append(&log, &[&[3; 3000]]);
+    commit(&log);
+    let crashed = fixture.copy();
+    drop((log, logs));
+    for path in [fixture.directory.path(), crashed.path()] {
+        for boot in [1, 2] {
+            fixture.disk.faults.set_boot_id([boot; 16]);
+            let logs = fixture.open_at(path);
+            let log = fixture.partition(&logs, 1);
+            assert_eq!(log.stats().stopped, None);
+            assert_eq!(read_all(&log).len(), 3);
+        }
+    }
+}
+
+#[test]
 fn retention_that_cannot_write_keeps_its_segments_until_it_can() {
     let mut fixture = Fixture::new();
     fixture.topic.segment_bytes = 10_000;
