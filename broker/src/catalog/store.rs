@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CatalogError;
 use super::disk::StoreFile;
-use crate::env::files::Disk;
+use crate::env::files::{self, Disk};
 
 /// The longest key, in bytes of UTF-8: every legal name and ACL fits with room to spare.
 pub const MAX_KEY_BYTES: usize = 4096;
@@ -149,16 +149,9 @@ impl Store {
         let fail =
             |error: &dyn Display| CatalogError::Store(format!("{}: {error}", file.display()));
         std::fs::create_dir_all(directory).map_err(|error| fail(&error))?;
-        let database = builder()
-            .create(&file)
-            .map_err(|error| open_error(directory, &error))?;
+        let database = open_file(&file).map_err(|error| open_error(directory, &error))?;
         let sync = || std::fs::File::open(directory)?.sync_all();
-        Self::checked(
-            database,
-            directory,
-            sync,
-            Some(|file| builder().create(file)),
-        )
+        Self::checked(database, directory, sync, Some(open_file))
     }
 
     /// As `open`, on another disk than this machine's.
@@ -168,6 +161,7 @@ impl Store {
             |error: &dyn Display| CatalogError::Store(format!("{}: {error}", file.display()));
         disk.create_folders(directory)
             .map_err(|error| fail(&error))?;
+        files::distrust_cache(disk, &file).map_err(|error| fail(&error))?;
         let backend = StoreFile::open(disk, &file)
             .map_err(|error| fail(&error))?
             .ok_or_else(|| open_error(directory, &DatabaseError::DatabaseAlreadyOpen))?;
@@ -329,6 +323,13 @@ fn apply(
     };
     let before = before.map_err(boxed)?;
     Ok(before.map(|value| value.value().to_vec()))
+}
+
+/// Opens the file on this machine's disk. redb makes what it reads durable by a sync of the pages that it changes alone, so
+/// that what it reads has to be on the disk.
+fn open_file(file: &Path) -> Result<Database, DatabaseError> {
+    files::distrust_cache(&*files::machine(), file).map_err(StorageError::Io)?;
+    builder().create(file)
 }
 
 fn create_tables(database: &Database) -> Result<(), Box<redb::Error>> {

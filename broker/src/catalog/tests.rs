@@ -5,6 +5,7 @@ use std::sync::Arc;
 use uuid::Uuid;
 
 use super::*;
+use crate::env::memory::MemoryDisk;
 use crate::types::{Principal, TopicId};
 
 fn topic(name: &str) -> Topic {
@@ -359,4 +360,23 @@ fn a_disk_of_the_callers_holds_the_same_store() {
     drop(catalog);
     let catalog = Catalog::open(directory.path()).unwrap();
     assert!(catalog.topic("orders").is_some());
+}
+
+#[test]
+fn what_only_the_page_cache_holds_is_not_believed() {
+    let disk = MemoryDisk::default();
+    let directory = Path::new("/data");
+    let catalog = Catalog::open_on(&disk, directory).expect("opens");
+    catalog.create_topic(topic("synced")).expect("created");
+    drop(catalog);
+    let file = directory.join("catalog.redb");
+    let mut on_disk = Vec::new();
+    disk.change(&file, |content| on_disk.clone_from(content));
+    let catalog = Catalog::open_on(&disk, directory).expect("opens");
+    catalog.create_topic(topic("cached")).expect("created");
+    drop(catalog);
+    disk.fail_sync(&file, |content| *content = on_disk);
+    let catalog = Catalog::open_on(&disk, directory).expect("opens");
+    assert!(catalog.topic("synced").is_some());
+    assert_eq!(catalog.topic("cached"), None);
 }

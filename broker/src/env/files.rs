@@ -110,6 +110,19 @@ pub fn create_folder_durably(disk: &dyn Disk, path: &Path) -> io::Result<()> {
     }
 }
 
+/// Lets a file be read from the disk and not from the page cache: after a sync that failed the cache may show what the disk
+/// does not hold, and call it clean. A file that is missing is no error.
+pub fn distrust_cache(disk: &dyn Disk, path: &Path) -> io::Result<()> {
+    match disk.open(path, Access::Read) {
+        Ok(file) => {
+            file.sync()?;
+            file.drop_cache()
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
 /// The disks of this machine.
 #[derive(Clone, Copy, Debug)]
 struct Machine;

@@ -1,4 +1,4 @@
-//! A disk in memory that never loses anything: a target changes its files as it likes and opens them again.
+//! A disk in memory that never loses anything by itself: a target changes its files as it likes and opens them again.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
@@ -10,8 +10,15 @@ use parking_lot::Mutex;
 use crate::env::files::{Access, Disk, Entry, File};
 use crate::types::TimestampMs;
 
+#[derive(Debug, Default)]
+struct Bytes {
+    cached: Vec<u8>,
+    /// What is left once the cache is dropped, where that is something else.
+    on_disk: Option<Vec<u8>>,
+}
+
 /// A file's bytes, shared by all who have it open.
-type Content = Arc<Mutex<Vec<u8>>>;
+type Content = Arc<Mutex<Bytes>>;
 
 #[derive(Debug, Default)]
 struct Names {
@@ -52,7 +59,16 @@ impl MemoryDisk {
     /// Changes a file; one that is missing is made.
     pub fn change(&self, path: &Path, change: impl FnOnce(&mut Vec<u8>)) {
         let content = Arc::clone(self.names.lock().files.entry(path.to_owned()).or_default());
-        change(&mut content.lock());
+        change(&mut content.lock().cached);
+    }
+
+    /// A sync of this file has failed: reads show what they did until the cache is dropped, and then what `lose` made of it.
+    pub fn fail_sync(&self, path: &Path, lose: impl FnOnce(&mut Vec<u8>)) {
+        let content = Arc::clone(self.names.lock().files.entry(path.to_owned()).or_default());
+        let mut content = content.lock();
+        let mut on_disk = content.cached.clone();
+        lose(&mut on_disk);
+        content.on_disk = Some(on_disk);
     }
 }
 
@@ -92,7 +108,7 @@ impl Disk for MemoryDisk {
             }
         };
         if access == Access::Replace {
-            content.lock().clear();
+            content.lock().cached.clear();
         }
         Ok(Box::new(MemoryFile(content)))
     }
@@ -132,11 +148,11 @@ impl Disk for MemoryDisk {
 
 impl File for MemoryFile {
     fn length(&self) -> io::Result<u64> {
-        Ok(self.0.lock().len() as u64)
+        Ok(self.0.lock().cached.len() as u64)
     }
 
     fn read_at(&self, buffer: &mut Vec<u8>, position: u64) -> io::Result<usize> {
-        let content = self.0.lock();
+        let content = &self.0.lock().cached;
         let rest = content.get(index(position)..).unwrap_or_default();
         let count = rest.len().min(buffer.capacity() - buffer.len());
         buffer.extend_from_slice(&rest[..count]);
@@ -144,7 +160,7 @@ impl File for MemoryFile {
     }
 
     fn write_at(&self, parts: &[IoSlice<'_>], position: u64) -> io::Result<usize> {
-        let mut content = self.0.lock();
+        let content = &mut self.0.lock().cached;
         let start = index(position);
         let count: usize = parts.iter().map(|part| part.len()).sum();
         if content.len() < start + count {
@@ -159,14 +175,14 @@ impl File for MemoryFile {
     }
 
     fn allocate(&self, position: u64, length: u64) -> io::Result<()> {
-        let mut content = self.0.lock();
+        let content = &mut self.0.lock().cached;
         let end = index(position + length).max(content.len());
         content.resize(end, 0);
         Ok(())
     }
 
     fn set_length(&self, length: u64) -> io::Result<()> {
-        self.0.lock().resize(index(length), 0);
+        self.0.lock().cached.resize(index(length), 0);
         Ok(())
     }
 
@@ -175,6 +191,10 @@ impl File for MemoryFile {
     }
 
     fn drop_cache(&self) -> io::Result<()> {
+        let mut content = self.0.lock();
+        if let Some(on_disk) = content.on_disk.take() {
+            content.cached = on_disk;
+        }
         Ok(())
     }
 

@@ -317,6 +317,10 @@ impl Recovery<'_> {
             .shared
             .disk
             .open(&log_path(self.folder, base), Access::Write)?;
+        if self.verification.from_disk {
+            file.sync()?;
+            file.drop_cache()?;
+        }
         // A file that is shorter than the block is as good as blank.
         let found = match file.len()? < HEADER_BLOCK {
             true => Err(BadHeader::Blank),
@@ -337,10 +341,6 @@ impl Recovery<'_> {
                 return Ok(Outcome::GoOn);
             }
         };
-        if self.verification.from_disk {
-            file.sync()?;
-            file.drop_cache()?;
-        }
         let length = file.len()?;
         if length < extent.end && known.is_none() && !self.hole_before(next) {
             // Not even its header block had become durable.

@@ -2,6 +2,7 @@ use std::fs;
 use std::os::unix::fs::FileExt;
 
 use super::*;
+use crate::env::memory::MemoryDisk;
 use crate::log::ReadError;
 
 /// Opens a copy of a log folder after `damage` was done to its partition 1, as a broker would after a crash.
@@ -483,4 +484,28 @@ fn a_segment_whose_header_block_never_became_durable_is_given_away() {
             assert_eq!(read_all(log).len(), 1);
         },
     );
+}
+
+#[test]
+fn a_header_that_only_the_page_cache_holds_is_not_believed_after_a_failed_sync() {
+    let fixture = Fixture::new();
+    let memory = MemoryDisk::default();
+    let open = || {
+        let disk = Disk::new(Arc::new(memory.clone()));
+        let (config, clock) = (fixture.config.clone(), fixture.clock.clone());
+        LogSet::open_on(disk, Path::new("/log"), config, clock, Background::Manual)
+            .expect("the log folder opens")
+    };
+    let logs = open();
+    append(&fixture.partition(&logs, 1), &[b"a"]);
+    std::mem::forget(logs);
+    let folder = folder(Path::new("/log"), 1);
+    let file = segment_file(Path::new("/log"), 1, 0);
+    memory.change(&folder.join("suspect"), |_| {});
+    memory.fail_sync(&file, |content| content[..4096].fill(0));
+    // The batch is on the disk, but without the header nobody could tell that it is this segment's.
+    let logs = open();
+    let log = fixture.partition(&logs, 1);
+    assert_eq!(log.stats().stopped, None);
+    assert_eq!(log.offsets().log_end, 0);
 }
