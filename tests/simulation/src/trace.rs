@@ -33,6 +33,10 @@ impl Trace {
         }
     }
 
+    pub fn prints(&self) -> bool {
+        self.prints
+    }
+
     pub fn line(&mut self, line: String) {
         self.hash = hash_on(self.hash, line.as_bytes());
         if self.prints {

@@ -83,7 +83,7 @@ impl World {
                 false => operation.weight,
             })
             .collect();
-        let disk = SimulatedDisk::new(random.fork(), clock.clone());
+        let disk = SimulatedDisk::new(random.fork(), clock.clone(), trace.prints());
         Self {
             random,
             clock,

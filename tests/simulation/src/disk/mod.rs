@@ -53,6 +53,8 @@ struct State {
     used: u64,
     /// Of every call that changed something, in their order.
     hash: u64,
+    /// Each of them is printed.
+    prints: bool,
 }
 
 /// The disk. Cloning gives another handle of the same.
@@ -99,6 +101,12 @@ impl State {
         }
     }
 
+    fn print(&self, line: &str) {
+        if self.prints {
+            println!("      disk: {line}");
+        }
+    }
+
     /// Whether a call that changes something comes through.
     fn gate(&mut self, life: u64, call: &str, target: &Path, number: u64) -> io::Result<Gate> {
         self.alive(life)?;
@@ -109,9 +117,13 @@ impl State {
         ] {
             self.hash = hash_on(self.hash, bytes);
         }
+        if self.prints {
+            println!("      disk: {call} {} {number}", target.display());
+        }
         if let Some(left) = &mut self.until_crash {
             if *left == 0 {
                 self.has_crashed = true;
+                self.print("the call that the crash hits");
                 return Ok(Gate::Crash);
             }
             *left -= 1;
@@ -120,6 +132,7 @@ impl State {
             if *left == 0 {
                 self.until_fault = None;
                 self.had_fault = true;
+                self.print("the call that fails");
                 return Ok(Gate::Fail);
             }
             *left -= 1;
@@ -190,8 +203,8 @@ impl State {
 }
 
 impl SimulatedDisk {
-    /// An empty disk; files carry the clock's time.
-    pub fn new(random: Random, clock: Clock) -> Self {
+    /// An empty disk; files carry the clock's time. `prints`: every call that changes something goes to standard output.
+    pub fn new(random: Random, clock: Clock, prints: bool) -> Self {
         Self {
             state: Arc::new(Mutex::new(State {
                 random,
@@ -207,6 +220,7 @@ impl SimulatedDisk {
                 capacity: None,
                 used: 0,
                 hash: HASH_START,
+                prints,
             })),
         }
     }
