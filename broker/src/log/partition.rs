@@ -20,11 +20,10 @@ use super::batch::{Batch, BatchHeader};
 use super::checkpoint::{Checkpoint, Cleaning};
 use super::compact::MAX_DECOMPRESSED;
 use super::damage::Damage;
-use super::file::Access;
 use super::flush::{Chore, Queued};
 use super::marks::{self, Mark, Marks, Parts};
 use super::read::Cursors;
-use super::recover::{Recovered, SUSPECT};
+use super::recover::{Recovered, mark_suspect};
 use super::segment::Segment;
 use super::set::Shared;
 use super::transactions::Transactions;
@@ -421,14 +420,10 @@ impl PartitionLog {
         error
     }
 
-    /// Stops after a failed write or sync. The next recovery must not believe the page cache: the kernel calls pages clean
-    /// that it failed to write.
+    /// Stops after a failed write or sync.
     pub(super) fn fail(&self, reason: String) -> AppendError {
-        let mark = self.folder.join(SUSPECT);
-        if !self.is_deleted()
-            && let Err(error) = self.shared.disk.open(&mark, Access::Replace)
-        {
-            tracing::warn!(path = %mark.display(), %error, "not marked; drop the page cache before the broker starts again");
+        if !self.is_deleted() {
+            mark_suspect(&self.shared.disk, &self.folder);
         }
         self.stop(reason)
     }

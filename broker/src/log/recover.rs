@@ -17,7 +17,7 @@ use super::checkpoint::{Checkpoint, Cleaning, Loaded, Replacing};
 use super::compact;
 use super::control::{Control, SliceId};
 use super::damage::{DamagedRange, next_whole};
-use super::file::{Access, File};
+use super::file::{Access, Disk, File};
 use super::index::Index;
 use super::marks::{Landed, Mark, Marks};
 use super::producers::Producers;
@@ -33,7 +33,7 @@ use crate::env::defects::{self, Defect};
 use crate::types::{Offset, PartitionId};
 
 /// The mark of a log that stopped after a failed write or sync.
-pub(super) const SUSPECT: &str = "suspect";
+const SUSPECT: &str = "suspect";
 /// How far behind a hole whole batches are looked for.
 const RESYNC_WINDOW: u64 = 4 << 20;
 
@@ -125,7 +125,11 @@ pub(super) fn recover(
         state: Recovered::default(),
         pending: None,
     };
-    recovery.run(bases, loaded).map_err(context)?;
+    if let Err(error) = recovery.run(bases, loaded) {
+        // Perhaps a sync: the next recovery must not believe the page cache.
+        mark_suspect(&shared.disk, folder);
+        return Err(context(error));
+    }
     if entries.iter().any(|entry| entry.name == compact::NEW_FILE) {
         let path = folder.join(compact::NEW_FILE);
         shared.disk.remove(&path).map_err(context)?;
@@ -142,6 +146,14 @@ pub(super) fn recover(
     state.producers.expire(now, &limits);
     state.marks.expire(now, &limits);
     Ok(state)
+}
+
+/// Tells the next recovery that a write or sync has failed: the kernel calls pages clean that it failed to write.
+pub(super) fn mark_suspect(disk: &Disk, folder: &Path) {
+    let mark = folder.join(SUSPECT);
+    if let Err(error) = disk.open(&mark, Access::Replace) {
+        tracing::warn!(path = %mark.display(), %error, "not marked; drop the page cache before the broker starts again");
+    }
 }
 
 impl Recovery<'_> {

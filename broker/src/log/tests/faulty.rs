@@ -150,6 +150,26 @@ fn a_failed_sync_acknowledges_nothing_and_stops() {
 }
 
 #[test]
+fn a_sync_that_fails_in_recovery_makes_the_next_one_read_from_the_disk() {
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    append(&fixture.partition(&logs, 1), &[b"a"]);
+    let crashed = fixture.copy();
+    drop(logs);
+    let logs = fixture.open_at(crashed.path());
+    fixture.disk.faults.fail(Operation::Sync, 0, Errno::IO);
+    let topic = Arc::new(fixture.topic.clone());
+    logs.open_partition(id(1), topic).expect_err("not opened");
+    drop(logs);
+    let mark = folder(crashed.path(), 1).join("suspect");
+    assert!(mark.exists());
+    fixture.disk.faults.heal();
+    let logs = fixture.open_at(crashed.path());
+    assert_eq!(read_all(&fixture.partition(&logs, 1)).len(), 1);
+    assert!(!mark.exists());
+}
+
+#[test]
 fn a_stopped_log_keeps_what_retention_would_take() {
     let mut fixture = Fixture::new();
     fixture.topic.segment_bytes = 7500;
