@@ -61,8 +61,20 @@ impl fmt::Display for Violation {
     }
 }
 
+/// Names the seed when the broker panics.
+struct Panicking(u64);
+
+impl Drop for Panicking {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            eprintln!("seed {} panicked", self.0);
+        }
+    }
+}
+
 /// Runs one seed on this thread.
 pub fn run(options: Options) -> Result<Report, Box<Violation>> {
+    let _panicking = Panicking(options.seed);
     let _simulated = Simulated::begin(options.seed);
     let mut world = World::new(options.seed, options.steps, Trace::new(options.prints));
     loop {

@@ -160,7 +160,7 @@ impl State {
         if length > before && length - before > self.room() {
             return Err(io::ErrorKind::StorageFull.into());
         }
-        self.used = self.used + length - before;
+        self.used = (self.used + length).saturating_sub(before);
         Ok(())
     }
 
@@ -500,6 +500,7 @@ impl File for SimulatedFile {
         let mut state = self.state.lock();
         state.alive(self.life)?;
         state.nodes[self.node].drop_cache();
+        state.count_used();
         Ok(())
     }
 
