@@ -45,6 +45,10 @@ fn instance(around: &mut Surroundings<'_>) -> Instance {
 
 /// The client asks who it is.
 pub(super) fn ask(around: &mut Surroundings<'_>, index: usize) -> Option<Request> {
+    // Of two who ask at once nobody could tell which is the newer.
+    if around.client(index).is_being_replaced {
+        return None;
+    }
     let next = instance(around);
     let live = &mut around.client(index).live;
     let asking = live.must_ask.as_mut()?;

@@ -104,7 +104,7 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
     }
     let is_being_replaced = client.is_being_replaced;
     if let Some(asking) = client.live.must_ask {
-        return match asking.is_in_flight || is_being_replaced {
+        return match asking.is_in_flight {
             true => None,
             false => identity::ask(around, index),
         };
