@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::Duration;
 
 use super::{CommittedOffset, OffsetToCommit};
+use crate::env::defects::{self, Defect};
 use crate::types::{Offset, PartitionIndex, TimestampMs};
 
 #[derive(Debug, Default)]
@@ -137,6 +138,9 @@ impl GroupOffsets {
         log_offset: Offset,
         value: CommittedOffset,
     ) {
+        if defects::has(Defect::ShowPendingOffsets) {
+            return self.restore(topic, partition, log_offset, Some(value));
+        }
         self.change(topic, partition, |slot| {
             let pending = Pending { log_offset, value };
             slot.pending.insert(producer_id, pending);

@@ -44,10 +44,36 @@ pub enum Defect {
     ReuseProducerIds,
     /// The catalog's changes are never synced.
     CatalogWithoutSync,
+    /// The end of a transaction is answered before its outcome is durable.
+    AnswerEndBeforeSync,
+    /// Markers are written before the outcome is durable.
+    MarkBeforeDecision,
+    /// One partition of a transaction gets no marker.
+    SkipMarker,
+    /// A transaction is complete before its markers are durable.
+    CompleteBeforeMarkers,
+    /// Readers of committed records are shown what is not stable yet.
+    ReadPastLastStable,
+    /// A restart does not know which transactions were aborted before the last checkpoint.
+    ForgetAborted,
+    /// A restart does not know which transactions were open at the last checkpoint.
+    ForgetOpen,
+    /// A new instance of a transactional producer gets the epoch of the one before.
+    KeepEpoch,
+    /// A transactional producer's identity is answered before it is durable.
+    AnswerIdentityBeforeSync,
+    /// Offsets that were committed in a transaction count at once.
+    ShowPendingOffsets,
+    /// A transaction that is being ended still takes records.
+    WriteAfterDecision,
+    /// A start leaves open what its transaction does not know of.
+    KeepLostTransactions,
+    /// A transaction never runs out of time.
+    IgnoreTimeouts,
 }
 
 impl Defect {
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 30] = [
         Self::SkipSync,
         Self::AcknowledgeBeforeSync,
         Self::IgnoreFailedSync,
@@ -65,6 +91,19 @@ impl Defect {
         Self::AnswerOffsetCommitBeforeSync,
         Self::ReuseProducerIds,
         Self::CatalogWithoutSync,
+        Self::AnswerEndBeforeSync,
+        Self::MarkBeforeDecision,
+        Self::SkipMarker,
+        Self::CompleteBeforeMarkers,
+        Self::ReadPastLastStable,
+        Self::ForgetAborted,
+        Self::ForgetOpen,
+        Self::KeepEpoch,
+        Self::AnswerIdentityBeforeSync,
+        Self::ShowPendingOffsets,
+        Self::WriteAfterDecision,
+        Self::KeepLostTransactions,
+        Self::IgnoreTimeouts,
     ];
 }
 

@@ -122,6 +122,7 @@ impl super::Offsets {
     fn end_for(&self, isolation: Isolation) -> Offset {
         match isolation {
             Isolation::ReadUncommitted => self.high_watermark,
+            _ if defects::has(Defect::ReadPastLastStable) => self.high_watermark,
             Isolation::ReadCommitted => self.last_stable_offset,
         }
     }

@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 
 use super::codec::Reader;
 use super::{AbortedTransaction, MarkerOutcome};
+use crate::env::defects::{self, Defect};
 use crate::types::Offset;
 
 const ABORTED_BYTES: usize = 32;
@@ -54,11 +55,18 @@ pub(super) struct Transactions {
 impl Transactions {
     /// From a snapshot: the open ones as `(first offset, producer id)`.
     pub fn restore(open: impl Iterator<Item = (Offset, i64)>, aborted: Vec<Aborted>) -> Self {
-        Self {
+        let mut restored = Self {
             open: open.collect(),
             unseen: BTreeMap::new(),
             aborted: aborted.into(),
+        };
+        if defects::has(Defect::ForgetAborted) {
+            restored.aborted.clear();
         }
+        if defects::has(Defect::ForgetOpen) {
+            restored.open.clear();
+        }
+        restored
     }
 
     pub fn apply(&mut self, change: Change) {

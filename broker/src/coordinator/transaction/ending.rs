@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::TransactionError;
 use super::driver::{Cell, Contents, Driver};
 use super::machine::{ClientVersion, NO_PRODUCER, Partitions, Producer, State, Transaction};
+use crate::env::defects::{self, Defect};
 use crate::log::{AppendError, MarkerOutcome, OpenTransaction, TransactionMarker};
 use crate::types::{Offset, PartitionIndex};
 
@@ -74,7 +75,9 @@ impl Driver {
         mut behind: Partitions,
     ) {
         loop {
-            if let Err(error) = self.durable(&cell, stored).await {
+            if !defects::has(Defect::MarkBeforeDecision)
+                && let Err(error) = self.durable(&cell, stored).await
+            {
                 tracing::error!(id = %cell.id, %error, "the end of a transaction stays undecided until the broker starts again");
                 return;
             }
@@ -139,6 +142,9 @@ impl Driver {
             .filter(|(topic, partition)| !behind.contains(topic, *partition))
             .map(|(topic, partition)| (topic.to_owned(), partition))
             .collect();
+        if defects::has(Defect::SkipMarker) && left.len() > 1 {
+            left.pop();
+        }
         let mut backoff = Backoff::new();
         loop {
             left = self.mark_some(id, left, marker).await;
@@ -175,6 +181,9 @@ impl Driver {
                 }
             }
         }
+        if defects::has(Defect::CompleteBeforeMarkers) {
+            written.clear();
+        }
         for (topic, partition, durable) in written {
             if let Err(error) = durable.await {
                 tracing::warn!(id, topic, partition, %error, "a marker is not durable yet");
@@ -197,6 +206,7 @@ impl Driver {
             let owner = by_producer.get(&open.producer_id).copied();
             match (self.judge(owner, (&topic, partition), &open), owner) {
                 (Judgement::Known, _) => {}
+                (Judgement::Unknown, _) if defects::has(Defect::KeepLostTransactions) => {}
                 (Judgement::Unknown, Some(owner)) => {
                     let partitions = lost.entry(&owner.id).or_default();
                     partitions.add(&topic, partition);

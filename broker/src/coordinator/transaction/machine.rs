@@ -13,6 +13,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::env::defects::{self, Defect};
 use crate::types::{PartitionIndex, TimestampMs};
 
 /// An id and an epoch under which a producer writes.
@@ -284,7 +285,9 @@ impl Transaction {
         };
         if is_current || self.producer.epoch == NO_EPOCH {
             next.last_epoch = expected.map_or(NO_EPOCH, |_| self.producer.epoch);
-            if self.producer.epoch < LAST_EPOCH {
+            if defects::has(Defect::KeepEpoch) && self.producer.epoch != NO_EPOCH {
+                next.producer.epoch = self.producer.epoch;
+            } else if self.producer.epoch < LAST_EPOCH {
                 next.producer.epoch += 1;
             } else {
                 let Some(spare) = spare else {
@@ -361,10 +364,13 @@ impl Transaction {
         partition: PartitionIndex,
     ) -> Result<(), Refusal> {
         self.check(producer)?;
-        if self.state.is_prepared() {
+        let takes_late = self.state.is_prepared() && defects::has(Defect::WriteAfterDecision);
+        if self.state.is_prepared() && !takes_late {
             return Err(Refusal::Concurrent);
         }
-        match self.state == State::Ongoing && self.partitions.contains(topic, partition) {
+        match (self.state == State::Ongoing || takes_late)
+            && self.partitions.contains(topic, partition)
+        {
             true => Ok(()),
             false => Err(Refusal::NotInTransaction),
         }

@@ -23,6 +23,7 @@ use std::time::Duration;
 
 use crate::config::TransactionConfig;
 use crate::env::Clock;
+use crate::env::defects::{self, Defect};
 use crate::log::{AppendError, TransactionMarker};
 use crate::types::{PartitionIndex, TRANSACTION_STATE};
 
@@ -160,7 +161,9 @@ impl Transactions {
             };
             match driver.with_cell(&cell, init)? {
                 (Init::Ready(next), stored) => {
-                    driver.durable(&cell, stored).await?;
+                    if !defects::has(Defect::AnswerIdentityBeforeSync) {
+                        driver.durable(&cell, stored).await?;
+                    }
                     return Ok(next.producer);
                 }
                 (Init::Fence(_), stored) => self.await_end(&cell, stored).await?,
@@ -262,6 +265,9 @@ impl Transactions {
     ) -> Result<(), TransactionError> {
         // A task of its own: the request may be cancelled, the end goes on.
         let ending = tokio::spawn(Arc::clone(&self.driver).finish(Arc::clone(cell), stored));
+        if defects::has(Defect::AnswerEndBeforeSync) {
+            return Ok(());
+        }
         self.driver.durable(cell, stored).await?;
         if tokio::time::timeout(MARKERS_AWAITED, ending).await.is_err() {
             tracing::warn!(id = %cell.id, "the markers of a transaction take long");

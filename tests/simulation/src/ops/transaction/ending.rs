@@ -2,7 +2,9 @@
 
 use kafka_protocol::messages::{EndTxnRequest, EndTxnResponse, ProducerId};
 
-use super::{Sender, Told, abandon, fenced, identity, leave, line, open, told, transactional_id};
+use super::{
+    Sender, Told, abandon, fenced, identity, leave, line, open, told, transactional_id, write,
+};
 use crate::network::Request;
 use crate::ops::Surroundings;
 use crate::shadow::Shadow;
@@ -26,7 +28,12 @@ pub(super) fn end(around: &mut Surroundings<'_>, index: usize, is_commit: bool) 
 /// An end that was not answered is asked for again, or left to the next instance.
 pub(super) fn again(around: &mut Surroundings<'_>, index: usize) -> Option<Request> {
     let open = around.client(index).live.open.as_ref()?;
-    if open.is_waiting() {
+    let is_commit = open.ending.is_some_and(|ending| ending.is_commit);
+    let is_waiting = open.is_waiting();
+    if !is_commit && around.random.percent(50) {
+        return write::late(around, index);
+    }
+    if is_waiting {
         return None;
     }
     if around.random.percent(10) {

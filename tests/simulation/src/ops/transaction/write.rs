@@ -4,11 +4,11 @@ use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnT
 use kafka_protocol::messages::{AddPartitionsToTxnRequest, ProduceResponse, ProducerId};
 use tidegate::log::records::BatchTemplate;
 
-use super::{Sender, Told, fenced, line, open, outside, told, transactional_id};
+use super::{Sender, Told, fenced, line, open, other_line, outside, told, transactional_id};
 use crate::network::Request;
 use crate::ops::{Surroundings, produce};
 use crate::shadow::transactional::{Batch, Style};
-use crate::shadow::{Shadow, Target};
+use crate::shadow::{Shadow, Target, code};
 use crate::wire;
 
 const ADD_VERSION: i16 = 3;
@@ -31,8 +31,15 @@ pub(super) fn issue(
     if live.style == Style::Explicit && !open.added.contains(&target) {
         return add(around, index, target);
     }
+    let place = make(around, index, target)?;
+    send(around, index, place)
+}
+
+/// Makes the next batch for a partition; its place among those without an answer.
+fn make(around: &mut Surroundings<'_>, index: usize, target: Target) -> Option<usize> {
+    let live = &around.client(index).live;
     let (id, epoch) = live.identity?;
-    let key = open.key;
+    let key = live.open.as_ref()?.key;
     let base_sequence = live.sequences.get(&target).copied().unwrap_or(0);
     let numbers = produce::numbers(around);
     let now = around.now_ms;
@@ -57,8 +64,51 @@ pub(super) fn issue(
         bytes,
         is_in_flight: false,
     });
-    let place = open.batches.len() - 1;
-    send(around, index, place)
+    Some(open.batches.len() - 1)
+}
+
+/// What a client of version 1 had given up with its transaction comes after the end, on another connection.
+pub(super) fn late(around: &mut Surroundings<'_>, index: usize) -> Option<Request> {
+    let live = &around.client(index).live;
+    let open = live.open.as_ref()?;
+    if live.style != Style::Explicit {
+        return None;
+    }
+    if open.batches.is_empty() {
+        let added: Vec<_> = open.added.iter().cloned().collect();
+        let target = around.random.pick(&added)?.clone();
+        if !around.is_present(&target) {
+            return None;
+        }
+        make(around, index, target)?;
+    }
+    let open = around.client(index).live.open.as_ref()?;
+    let (key, batch) = (open.key, open.batches.first()?.clone());
+    around.shadow.same(&batch.target)?.flights += 1;
+    let request = produce::request(&batch.target, -1, batch.bytes.clone())
+        .with_transactional_id(Some(wire::text(&transactional_id(index)).into()));
+    let label = format!(
+        "a late batch of client {index}, {}..{} to {}-{} in transaction {key}",
+        batch.numbers[0],
+        batch.numbers[0] + batch.numbers.len() as u64,
+        batch.target.topic,
+        batch.target.partition
+    );
+    let settle = move |shadow: &mut Shadow, answer: Option<_>| {
+        if let Some(topic) = shadow.same(&batch.target) {
+            topic.flights -= 1;
+        }
+        let Some(answer) = answer else { return Ok(()) };
+        let outcome = produce::outcome(answer)?;
+        match (outcome.error_code, shadow.partition(&batch.target)) {
+            (code::NONE, Some(partition)) => {
+                partition.acknowledge(&batch.numbers, outcome.base_offset, false)
+            }
+            (error, _) => told(shadow, error).map(drop),
+        }
+    };
+    let version = version(Style::Explicit);
+    Some(around.request(other_line(index), label, (version, &request), settle))
 }
 
 /// What was not answered is sent again.
