@@ -429,7 +429,9 @@ impl Transaction {
 
     /// Whether a client asks again for an end that raised the epoch, without having heard of it.
     fn is_retry(&self, producer: Producer) -> bool {
-        let is_ended = self.state.is_prepared() || self.state.is_complete();
+        // The end of a transaction of version 1 did not raise it; what did is another matter.
+        let is_ended = self.client_version == ClientVersion::BumpsEpoch
+            && (self.state.is_prepared() || self.state.is_complete());
         let is_last = self.last_epoch != NO_EPOCH && producer.epoch == self.last_epoch;
         let bumped = producer.id == self.producer.id && self.producer.epoch == producer.epoch + 1;
         let moved = producer.id == self.previous_producer_id && self.producer.epoch == 0;

@@ -224,6 +224,17 @@ fn ends_are_judged_as_kafka_does() {
 }
 
 #[test]
+fn an_epoch_that_its_own_producer_raised_is_no_retry_of_an_end() {
+    let before = begun();
+    let raised = ready(before.init(Some(before.producer), TIMEOUT, NOW, None));
+    let ended = ongoing(&raised, KeepsEpoch);
+    let commit = ended.end(ends(&ended, true, KeepsEpoch), NOW, None);
+    let committed = prepared(commit).complete(NOW);
+    let late = committed.end(ends(&before, true, BumpsEpoch), NOW, None);
+    assert_eq!(late, Err(Refusal::Fenced), "it was aborted");
+}
+
+#[test]
 fn an_empty_transaction_can_be_aborted_with_a_new_epoch() {
     let begun = begun();
     let commit = begun.end(ends(&begun, true, BumpsEpoch), NOW, None);
