@@ -45,6 +45,8 @@ struct Mood {
     background: u64,
     /// Times of a hundred that this is a sync that somebody waits for.
     flushes: u64,
+    /// As many of them at once at most.
+    lanes: u64,
     retention: u64,
 }
 
@@ -74,6 +76,7 @@ impl World {
             fills: if random.percent(15) { 10 } else { 0 },
             background: random.between(50, 300),
             flushes: random.below(80),
+            lanes: random.between(1, 4),
             retention: random.below(30),
         };
         let weights = OPERATIONS
@@ -251,14 +254,15 @@ impl World {
             self.disk.set_room(room);
             self.say(format!("the disk has room for {room:?}"));
         } else if is(mood.background) {
-            let work = match self.random.percent(mood.flushes) {
-                true => Some(Work::Flush),
-                false => self.random.pick(&Work::ALL).copied(),
+            let (works, times) = match self.random.percent(mood.flushes) {
+                true => (&[Work::Flush][..], self.random.between(1, mood.lanes)),
+                false => (&Work::ALL[..], 1),
             };
-            if let Some(work) = work
-                && broker.step(work)
-            {
-                self.say(format!("{work:?}"));
+            for _ in 0..times {
+                let work = self.random.pick(works).copied();
+                if let Some(work) = work.filter(|work| broker.step(*work)) {
+                    self.say(format!("{work:?}"));
+                }
             }
         } else if is(mood.retention) {
             self.say("retention");
