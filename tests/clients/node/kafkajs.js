@@ -166,11 +166,13 @@ const scenarios = {
     await transact(older, 'committed with offsets', 'commit', '10')
     same('10', await committed(), 'offsets of a committed transaction')
     const newer = await holder()
+    // A producer takes its transactional id over with its first transaction, not when it connects.
+    await transact(newer, 'newer', 'commit')
     const error = await transact(older, 'fenced', 'commit').then(() => 'none', failed => failed.type || failed.message)
     same(true, ['INVALID_PRODUCER_EPOCH', 'PRODUCER_FENCED'].includes(error), `the older holder: ${error}`)
     await transact(newer, 'last', 'commit')
-    same(['committed', 'committed with offsets', 'last'], await moved(false), 'committed')
-    same(['committed', 'aborted', 'aborted with offsets', 'committed with offsets', 'last'],
+    same(['committed', 'committed with offsets', 'newer', 'last'], await moved(false), 'committed')
+    same(['committed', 'aborted', 'aborted with offsets', 'committed with offsets', 'newer', 'last'],
       (await moved(true)).filter(value => value !== 'fenced'), 'uncommitted')
     await admin.disconnect()
     await older.disconnect()
