@@ -13,6 +13,7 @@ use tidegate_checker::{Action, Crash, Isolation, Outcome, Time, check, explain};
 use crate::lane::Lane;
 use crate::reader::Reader;
 use crate::record::{Clock, Patience, Recorder};
+use crate::tally::Tally;
 use crate::transactional::{self, TransactionalLane};
 
 /// Topic, acks, idempotent.
@@ -22,6 +23,8 @@ const KINDS: &[(&str, i16, bool)] = &[
     ("idempotent", -1, true),
 ];
 const LANES_A_KIND: i32 = 2;
+/// Every so many rounds transactions have the broker for themselves: beside the others few come to their end.
+const TRANSACTIONS_ALONE_EVERY: u64 = 3;
 const DIALECTS: &[Dialect] = &[Dialect::Announced, Dialect::Implicit, Dialect::Implicit];
 
 #[derive(Debug)]
@@ -32,6 +35,8 @@ pub struct Load {
     clock: Clock,
     /// What happens to the broker.
     keeper: Recorder,
+    rounds: u64,
+    tally: Tally,
 }
 
 impl Load {
@@ -71,6 +76,8 @@ impl Load {
             readers: readers.into(),
             clock,
             keeper,
+            rounds: 0,
+            tally: Tally::default(),
         })
     }
 
@@ -86,11 +93,18 @@ impl Load {
         crash: impl FnOnce(&AtomicBool) -> Result<()>,
     ) -> Result<()> {
         let killing = AtomicBool::new(false);
+        self.rounds += 1;
+        let transactions_alone = self.rounds.is_multiple_of(TRANSACTIONS_ALONE_EVERY);
+        let producing = if transactions_alone {
+            &mut []
+        } else {
+            &mut self.lanes[..]
+        };
         let mut results = Vec::new();
         thread::scope(|scope| {
             let killing = &killing;
             let mut running = Vec::new();
-            for lane in &mut self.lanes {
+            for lane in producing {
                 let seed = seed.fork();
                 running.push(scope.spawn(move || {
                     let done = lane.produce_until_killed(address, seed, killing, patience);
@@ -146,6 +160,7 @@ impl Load {
         for recorder in of_lanes.chain(of_transactions).chain(of_readers) {
             history.append(recorder.take());
         }
+        self.tally.add(&history, transactional::TOPIC);
         let anomalies = check(&history);
         ensure!(anomalies.is_empty(), "{}", explain(&anomalies));
         for (lane, offset) in self.transactional.iter_mut().zip(offsets) {
@@ -164,16 +179,19 @@ impl Load {
         self.clock
     }
 
-    /// Records that were acknowledged to lanes, committed and aborted transactions.
-    pub fn totals(&self) -> (u64, u64, u64) {
-        (
-            self.lanes
-                .iter()
-                .map(|lane| lane.acknowledged_records)
-                .sum(),
-            self.transactional.iter().map(|lane| lane.committed).sum(),
-            self.transactional.iter().map(|lane| lane.aborted).sum(),
-        )
+    /// Records that were acknowledged to lanes without transactions.
+    pub fn acknowledged(&self) -> u64 {
+        let lanes = self.lanes.iter();
+        lanes.map(|lane| lane.acknowledged_records).sum()
+    }
+
+    /// What became of the transactions of all rounds.
+    pub fn tally(&self) -> Tally {
+        let lanes = self.transactional.iter();
+        Tally {
+            fenced: lanes.map(|lane| lane.fenced_spoke).sum(),
+            ..self.tally
+        }
     }
 }
 

@@ -15,4 +15,5 @@ mod reader;
 mod record;
 mod recovery;
 mod rounds;
+mod tally;
 mod transactional;

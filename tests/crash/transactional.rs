@@ -70,8 +70,8 @@ pub struct TransactionalLane {
     /// Whoever held the id before, with the transaction that it left open.
     fenced: Option<(Transactional, TransactionId)>,
     open: Option<TransactionId>,
-    pub committed: u64,
-    pub aborted: u64,
+    /// Times that an older holder of the id spoke, and was refused.
+    pub fenced_spoke: u64,
     pub recorder: Recorder,
 }
 
@@ -86,8 +86,7 @@ impl TransactionalLane {
             sequences_of: (-1, -1),
             fenced: None,
             open: None,
-            committed: 0,
-            aborted: 0,
+            fenced_spoke: 0,
             recorder,
         }
     }
@@ -170,6 +169,7 @@ impl TransactionalLane {
             FENCED.contains(&code),
             Refused(format!("a fenced producer's commit was answered {code}"))
         );
+        self.fenced_spoke += 1;
         Ok(())
     }
 
@@ -309,10 +309,6 @@ impl TransactionalLane {
         self.expect(code, "EndTxn")?;
         self.recorder.end(operation, Outcome::Ok);
         self.open = None;
-        match end {
-            End::Commit => self.committed += 1,
-            End::Abort => self.aborted += 1,
-        }
         Ok(())
     }
 
