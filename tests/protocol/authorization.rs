@@ -4,10 +4,14 @@ use harness::{Broker, RawClient};
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
 use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
 use kafka_protocol::messages::offset_fetch_request::OffsetFetchRequestGroup;
+use kafka_protocol::messages::write_txn_markers_request::{
+    WritableTxnMarker, WritableTxnMarkerTopic,
+};
 use kafka_protocol::messages::{
     CreateAclsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
     DescribeAclsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, FindCoordinatorRequest,
     HeartbeatRequest, LeaveGroupRequest, ListGroupsRequest, OffsetFetchRequest, SyncGroupRequest,
+    WriteTxnMarkersRequest,
 };
 
 use crate::create_acls::allow_read;
@@ -41,6 +45,19 @@ fn denying() -> (Broker, RawClient) {
         .unwrap_or_else(|error| panic!("{error:#}"));
     let client = broker.connect();
     (broker, client)
+}
+
+#[test]
+fn transactions_cannot_be_ended_from_outside() {
+    let (_broker, mut client) = denying();
+    let mine = WritableTxnMarkerTopic::default()
+        .with_name(topic("mine"))
+        .with_partition_indexes(vec![0]);
+    let marker = WritableTxnMarker::default().with_topics(vec![mine]);
+    let request = WriteTxnMarkersRequest::default().with_markers(vec![marker]);
+    let response = ask(&mut client, 1, &request);
+    let told = &response.markers[0].topics[0].partitions[0];
+    assert_eq!(told.error_code, CLUSTER, "whether it exists is not told");
 }
 
 #[test]

@@ -1,11 +1,10 @@
-use std::process::Command;
-
-use harness::tidegate_binary;
 use kafka_protocol::messages::{ListTransactionsRequest, ProducerId};
 use tidegate::kafka::handlers::list_transactions::VERSIONS;
 
 use crate::support::{ask, broker_with_orders, text};
 use crate::transactions::{add, init};
+
+const INVALID_REGULAR_EXPRESSION: i16 = 128;
 
 #[test]
 fn ids_are_listed_and_filtered_in_every_version() {
@@ -35,27 +34,26 @@ fn ids_are_listed_and_filtered_in_every_version() {
 }
 
 #[test]
-fn the_command_line_shows_what_is_open() {
-    let (broker, mut client) = broker_with_orders();
-    let open = init(&mut client, "open");
-    assert_eq!(add(&mut client, "open", open, 2), 0);
-    init(&mut client, "idle");
-    let command = |arguments: &[&str]| {
-        let output = Command::new(tidegate_binary())
-            .args(arguments)
-            .args(["--bootstrap", &broker.tcp().to_string()])
-            .output()
-            .expect("the command runs");
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8_lossy(&output.stdout).into_owned()
+fn ids_are_filtered_by_a_regular_expression() {
+    let (_broker, mut client) = broker_with_orders();
+    for id in ["billing-1", "billing-2", "shipping"] {
+        init(&mut client, id);
+    }
+    let mut list = |pattern: Option<&str>| {
+        let request = ListTransactionsRequest::default()
+            .with_duration_filter(-1)
+            .with_transactional_id_pattern(pattern.map(text));
+        let response = ask(&mut client, 2, &request);
+        let states = response.transaction_states.iter();
+        let ids: Vec<_> = states.map(|s| s.transactional_id.to_string()).collect();
+        (response.error_code, ids)
     };
-    let all = command(&["transaction", "list"]);
-    assert!(all.contains("open") && all.contains("idle"), "{all}");
-    let ongoing = command(&["transaction", "list", "--state", "ongoing"]);
-    assert!(
-        ongoing.contains("Ongoing") && !ongoing.contains("idle"),
-        "{ongoing}"
+    let all = ["billing-1", "billing-2", "shipping"];
+    assert_eq!(list(None), (0, all.map(String::from).into()));
+    assert_eq!(list(Some("")), (0, all.map(String::from).into()));
+    assert_eq!(
+        list(Some("bill.*|ship")),
+        (0, all[..2].iter().map(ToString::to_string).collect())
     );
-    let described = command(&["transaction", "describe", "open", "--json"]);
-    assert!(described.contains("orders"), "{described}");
+    assert_eq!(list(Some("(")), (INVALID_REGULAR_EXPRESSION, vec![]));
 }

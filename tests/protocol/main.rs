@@ -5,6 +5,7 @@ mod add_partitions_to_txn;
 mod alter_configs;
 mod api_versions;
 mod authorization;
+mod command_line;
 mod create_acls;
 mod create_partitions;
 mod create_topics;

@@ -11,6 +11,7 @@ const TESTS: &str = "tests/protocol/";
 /// Files of the two folders that are no API's.
 const SHARED: &[&str] = &[
     "authorization",
+    "command_line",
     "main",
     "mod",
     "support",

@@ -193,6 +193,15 @@ impl ClientOptions {
                     "a super user can allow it: `tidegate acl add --allow-principal User:{who} --operation OPERATION --cluster`"
                 )
             }
+            ErrorCode::TransactionalIdAuthorizationFailed => {
+                format!(
+                    "a super user can allow it: `tidegate acl add --allow-principal User:{who} --operation Write --transactional-id {}`",
+                    last_word(subject)
+                )
+            }
+            ErrorCode::InvalidRegularExpression => {
+                "the regular expression cannot be read: write one as RE2 has them, such as 'billing-.*'".into()
+            }
             ErrorCode::NonEmptyGroup => {
                 "stop its members first: `tidegate group describe` shows them".into()
             }

@@ -216,13 +216,16 @@ fn inspect_partition(folder: &Path, batches: bool) -> Result<(), CliError> {
         } else {
             "no index"
         };
+        let compacted = segment.compacted_until.map_or_else(String::new, |offset| {
+            format!(", compacted up to offset {offset}")
+        });
         let header = segment
             .header
             .as_ref()
             .err()
             .map_or_else(String::new, |wrong| format!(", {wrong}"));
         println!(
-            "  {name}  from offset {}, {} bytes, {index}{header}",
+            "  {name}  from offset {}, {} bytes, {index}{compacted}{header}",
             segment.base_offset, segment.file_bytes
         );
         if batches && segment.header.is_ok() {
@@ -252,13 +255,19 @@ fn describe(batch: &BatchInfo) -> String {
             batch.producer_epoch, batch.base_sequence
         ),
     };
+    let kind = match (batch.is_control, batch.is_transactional) {
+        (true, true) => ", end of a transaction",
+        (true, false) => ", control",
+        (false, true) => ", transactional",
+        (false, false) => "",
+    };
     let checksum = if batch.is_whole {
         "checksum right"
     } else {
         "CHECKSUM WRONG"
     };
     format!(
-        "at {} offsets {}..={} records {} bytes {} {codec}{producer}, {checksum}",
+        "at {} offsets {}..={} records {} bytes {} {codec}{producer}{kind}, {checksum}",
         batch.position, batch.base_offset, batch.last_offset, batch.record_count, batch.size
     )
 }

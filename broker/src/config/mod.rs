@@ -47,6 +47,7 @@ pub use security::SecurityConfig;
 use setting::Setting;
 pub use topic::{DamagedRecords, Durability, TimestampType, TopicConfig, TransformFailure};
 pub use transactions::TransactionConfig;
+pub use units::parse_duration;
 
 /// The largest configuration file that is read, in bytes.
 const MAX_FILE_BYTES: u64 = 1 << 20;

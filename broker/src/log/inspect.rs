@@ -23,6 +23,8 @@ pub struct SegmentInfo {
     pub file_bytes: u64,
     /// Whose file it is and when it was begun, or what is wrong with its header.
     pub header: Result<(PartitionId, TimestampMs), String>,
+    /// The segment was compacted, and stands for every offset below this one, whatever is left of them.
+    pub compacted_until: Option<Offset>,
     /// The index file is there and belongs to this segment; otherwise it is rebuilt when it is needed.
     pub has_index: bool,
 }
@@ -44,6 +46,10 @@ pub struct BatchInfo {
     pub producer_id: i64,
     pub producer_epoch: i16,
     pub base_sequence: i32,
+    /// Belongs to a transaction, or ends one.
+    pub is_transactional: bool,
+    /// Holds no data: a marker of a transaction, or a mark of placement.
+    pub is_control: bool,
     /// The body matches Kafka's checksum. (The header is under its seal, or the walk would not have found the batch.)
     pub is_whole: bool,
 }
@@ -64,6 +70,8 @@ impl BatchInfo {
             producer_id: header.producer_id,
             producer_epoch: header.producer_epoch,
             base_sequence: header.base_sequence,
+            is_transactional: header.is_transactional(),
+            is_control: header.is_control(),
             is_whole,
         }
     }
@@ -143,10 +151,16 @@ pub fn segments(partition_folder: &Path) -> Result<Vec<SegmentInfo>, String> {
             let index = index_path(partition_folder, base_offset);
             stored_index(&disk, &index, header.salt, 0).is_some()
         });
+        let compacted_until = header
+            .as_ref()
+            .ok()
+            .and_then(|header| header.compacted)
+            .map(|extent| extent.next_offset);
         segments.push(SegmentInfo {
             base_offset,
             file_bytes: file.len().map_err(context(&path))?,
             header: header.map(|header| (header.partition, header.created)),
+            compacted_until,
             has_index,
             path,
         });

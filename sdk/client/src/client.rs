@@ -24,6 +24,9 @@ use crate::producer::ProducerBuilder;
 
 /// How long a topic that the cluster does not know is asked for again: it may just have been created.
 const UNKNOWN_TOPIC_PATIENCE: Duration = Duration::from_secs(5);
+/// What a coordinator is asked for, by the protocol's numbers.
+const GROUP: i8 = 0;
+const TRANSACTION: i8 = 1;
 
 /// A cheap handle on a cluster.
 #[derive(Clone, Debug)]
@@ -334,18 +337,29 @@ impl Client {
 
     /// The broker that coordinates a group.
     pub(crate) async fn find_coordinator(&self, group: &str) -> Result<Endpoint> {
+        self.coordinator(GROUP, group).await
+    }
+
+    /// The broker that coordinates a transactional id.
+    pub(crate) async fn find_transaction_coordinator(&self, id: &str) -> Result<Endpoint> {
+        self.coordinator(TRANSACTION, id).await
+    }
+
+    async fn coordinator(&self, kind: i8, key: &str) -> Result<Endpoint> {
         let mut retry = Retry::within(self.options().retry_timeout);
         loop {
-            match self.ask_coordinator(group).await {
+            match self.ask_coordinator(kind, key).await {
                 Ok(endpoint) => return Ok(endpoint),
                 Err(error) => retry.after(error).await?,
             }
         }
     }
 
-    async fn ask_coordinator(&self, group: &str) -> Result<Endpoint> {
+    async fn ask_coordinator(&self, kind: i8, key: &str) -> Result<Endpoint> {
         let connection = self.any_broker().await?;
-        let request = FindCoordinatorRequest::default().with_key(str_bytes(group));
+        let request = FindCoordinatorRequest::default()
+            .with_key(str_bytes(key))
+            .with_key_type(kind);
         let response = connection
             .call(&request, self.options().request_timeout)
             .await?;
@@ -353,7 +367,10 @@ impl Client {
             response.error_code,
             connection.broker(),
             FindCoordinatorRequest::NAME,
-            || format!("group {group}"),
+            || match kind {
+                GROUP => format!("group {key}"),
+                _ => format!("transactional id {key}"),
+            },
             response.error_message.as_deref(),
         )?;
         let port = u16::try_from(response.port).map_err(|_| Error::Malformed {

@@ -122,7 +122,7 @@ fn code_kind(code: ErrorCode) -> ErrorKind {
         | ErrorCode::UnsupportedForMessageFormat
         | ErrorCode::UnsupportedCompressionType
         | ErrorCode::Unknown(_) => ErrorKind::Incompatible,
-        ErrorCode::RebalanceInProgress => ErrorKind::Retriable,
+        ErrorCode::RebalanceInProgress | ErrorCode::ConcurrentTransactions => ErrorKind::Retriable,
         code if code.is_retriable() => ErrorKind::Retriable,
         _ => ErrorKind::Invalid,
     }

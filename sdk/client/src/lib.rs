@@ -50,7 +50,8 @@ pub mod records;
 pub use admin::{
     AclBinding, AclFilter, AclOperation, AclPatternType, AclPermission, AclResourceType, Admin,
     ClusterDescription, ConfigChange, ConfigEntry, ConfigSource, GroupDescription, GroupListing,
-    GroupMember, NewTopic, TopicDescription, TransactionDescription,
+    GroupMember, NewTopic, PartitionProducer, TopicDescription, TransactionDescription,
+    TransactionFilter,
 };
 pub use client::{Client, ClientBuilder};
 pub use cluster::metadata::{PartitionMetadata, TopicMetadata};

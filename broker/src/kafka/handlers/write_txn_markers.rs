@@ -1,7 +1,7 @@
 //! WriteTxnMarkers (key 27; KIP-98), version 1: ends a producer's transaction in partitions.
 //!
 //! The broker ends its own transactions without it; this is for operators' tools that abort a hanging one (KIP-664). Needs
-//! CLUSTER_ACTION. Answered when the markers are durable. A marker of an epoch below the producer's is INVALID_PRODUCER_EPOCH, one of
+//! ALTER or CLUSTER_ACTION on the cluster. Answered when the markers are durable. A marker of an epoch below the producer's is INVALID_PRODUCER_EPOCH, one of
 //! a coordinator that was replaced TRANSACTION_COORDINATOR_FENCED.
 
 use std::ops::RangeInclusive;
@@ -22,7 +22,8 @@ use crate::log::{MarkerOutcome, TransactionMarker};
 pub const VERSIONS: RangeInclusive<i16> = 1..=1;
 
 pub async fn handle(context: &Context, request: WriteTxnMarkersRequest) -> WriteTxnMarkersResponse {
-    let allowed = context.authorize_cluster(Operation::ClusterAction);
+    let allowed = context.authorize_cluster(Operation::Alter)
+        || context.authorize_cluster(Operation::ClusterAction);
     let mut markers = Vec::with_capacity(request.markers.len());
     for marker in request.markers {
         markers.push(write(context, allowed, marker).await);

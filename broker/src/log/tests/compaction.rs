@@ -423,6 +423,33 @@ fn nothing_above_the_last_stable_offset_is_touched() {
 }
 
 #[test]
+fn an_inspection_tells_compacted_segments_and_markers() {
+    let fixture = fixture();
+    let logs = fixture.open_manually();
+    let log = fixture.partition(&logs, 1);
+    for number in 0..20 {
+        plain(&log, 9, &[number; 100]);
+    }
+    while logs.step(Work::Clean) {}
+    transaction(&log, 10, 0, 2, true);
+    let segments = inspect::segments(&fixture.folder(1)).expect("segments");
+    let [compacted, .., active] = &segments[..] else {
+        panic!("two segments: {segments:?}");
+    };
+    assert_eq!(compacted.base_offset, 0);
+    let until = compacted.compacted_until.expect("it was compacted");
+    assert_eq!(until, segments[1].base_offset);
+    assert_eq!(active.compacted_until, None);
+    let mut kinds = Vec::new();
+    inspect::batches(&active.path, |batch| {
+        kinds.push((batch.is_transactional, batch.is_control));
+        true
+    })
+    .expect("batches");
+    assert!(kinds.ends_with(&[(true, false), (true, true)]), "{kinds:?}");
+}
+
+#[test]
 fn a_record_without_a_key_is_refused() {
     let fixture = fixture();
     let logs = fixture.open_manually();

@@ -21,7 +21,7 @@ pub use acls::{
 };
 pub use groups::{GroupDescription, GroupListing, GroupMember};
 pub use topics::{ConfigChange, ConfigEntry, ConfigSource, NewTopic, TopicDescription};
-pub use transactions::TransactionDescription;
+pub use transactions::{PartitionProducer, TransactionDescription, TransactionFilter};
 
 /// Admin calls; made by [`Client::admin`]. Each call is tried again after errors that may pass, within the client's
 /// retry timeout.

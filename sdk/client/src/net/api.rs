@@ -44,6 +44,7 @@ apis! {
     DeleteTopicsRequest "DeleteTopics" 1 to 5;
     DeleteRecordsRequest "DeleteRecords" 0 to 2;
     InitProducerIdRequest "InitProducerId" 0 to 4;
+    WriteTxnMarkersRequest "WriteTxnMarkers" 1 to 1;
     DescribeAclsRequest "DescribeAcls" 1 to 3;
     CreateAclsRequest "CreateAcls" 1 to 3;
     DeleteAclsRequest "DeleteAcls" 1 to 3;
@@ -54,8 +55,9 @@ apis! {
     IncrementalAlterConfigsRequest "IncrementalAlterConfigs" 0 to 1;
     OffsetDeleteRequest "OffsetDelete" 0 to 0;
     DescribeClusterRequest "DescribeCluster" 0 to 1;
+    DescribeProducersRequest "DescribeProducers" 0 to 0;
     DescribeTransactionsRequest "DescribeTransactions" 0 to 0;
-    ListTransactionsRequest "ListTransactions" 0 to 1;
+    ListTransactionsRequest "ListTransactions" 0 to 2;
 }
 
 #[cfg(test)]
