@@ -20,7 +20,7 @@ use crate::env::Clock;
 use crate::env::files::{self, Disk};
 use crate::kafka::context::Services;
 use crate::kafka::dispatch::KafkaService;
-use crate::kafka::topics::{Topics, TopicsParts};
+use crate::kafka::topics::{Topics, TopicsParts, check_catalog};
 use crate::log::{Background, LogSet};
 use crate::net::Listeners;
 use crate::observe::{Health, Metrics};
@@ -178,14 +178,10 @@ pub fn recover(
     let is_given = disk.is_some();
     let disk = disk.unwrap_or_else(files::machine);
     let catalog = open_catalog(disk.as_ref(), is_given, data)?;
-    let logs = LogSet::open_with(
-        disk,
-        &data.join("log"),
-        config.log.clone(),
-        clock.clone(),
-        background,
-    )
-    .map_err(failed("log"))?;
+    let folder = data.join("log");
+    let logs = LogSet::open_with(disk, &folder, config.log.clone(), clock.clone(), background)
+        .map_err(failed("log"))?;
+    check_catalog(&catalog, &logs).map_err(failed("catalog"))?;
     let observer = metrics.clone();
     logs.on_flush(Arc::new(move |elapsed: Duration, bytes: u64| {
         observer.flushed(elapsed, bytes)

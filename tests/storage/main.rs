@@ -4,6 +4,7 @@
 //! the size of the test that flips bytes; `TIDEGATE_SEED` replays its choices. A test that needs more than a temporary folder
 //! says `SKIPPED` with its reason where it cannot have it.
 
+mod catalog;
 mod fixtures;
 mod flips;
 mod folder;

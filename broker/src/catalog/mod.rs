@@ -31,7 +31,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use acl::{Acl, MAX_ACLS, Operation, PatternType, Permission, ResourceType};
 pub use plugin::{PluginEntry, PluginRevision};
-pub use store::{MAX_KEY_BYTES, MAX_VALUE_BYTES};
+pub use store::{MAX_KEY_BYTES, MAX_VALUE_BYTES, STORE_FILE};
 pub use topic::Topic;
 pub use user::{MAX_USERS, ScramVerifier, User};
 

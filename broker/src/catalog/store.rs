@@ -1,4 +1,4 @@
-//! The store file: five tables of text keys and versioned JSON values in one redb database.
+//! The store file: six tables of text keys and versioned JSON values in one redb database.
 //!
 //! - A **value** is `{"version":1,"value":…}`. A reader refuses a version it does not know instead of guessing.
 //! - A **change** puts or removes one key; `commit` applies a list of them in one transaction that is synced to the disk.
@@ -26,7 +26,8 @@ pub const MAX_KEY_BYTES: usize = 4096;
 /// The longest encoded value, in bytes: a plugin with all its revisions and their settings fits.
 pub const MAX_VALUE_BYTES: usize = 1 << 20;
 
-const FILE_NAME: &str = "catalog.redb";
+/// The store's file in the data folder.
+pub const STORE_FILE: &str = "catalog.redb";
 const VALUE_VERSION: u32 = 1;
 /// Pages kept by redb. Reads are answered from the catalog's own memory, so the cache serves changes alone.
 const CACHE_BYTES: usize = 4 << 20;
@@ -35,6 +36,8 @@ const CACHE_BYTES: usize = 4 << 20;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Table {
     Topic,
+    /// Topics by id whose files may still be there.
+    DeletedTopic,
     Acl,
     User,
     Plugin,
@@ -42,8 +45,9 @@ pub(super) enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 5] = [
+    const ALL: [Self; 6] = [
         Self::Topic,
+        Self::DeletedTopic,
         Self::Acl,
         Self::User,
         Self::Plugin,
@@ -53,6 +57,7 @@ impl Table {
     fn name(self) -> &'static str {
         match self {
             Self::Topic => "topic",
+            Self::DeletedTopic => "deleted_topic",
             Self::Acl => "acl",
             Self::User => "user",
             Self::Plugin => "plugin",
@@ -145,7 +150,7 @@ struct State {
 
 impl Store {
     pub fn open(directory: &Path) -> Result<Self, CatalogError> {
-        let file = directory.join(FILE_NAME);
+        let file = directory.join(STORE_FILE);
         let fail =
             |error: &dyn Display| CatalogError::Store(format!("{}: {error}", file.display()));
         std::fs::create_dir_all(directory).map_err(|error| fail(&error))?;
@@ -156,7 +161,7 @@ impl Store {
 
     /// As `open`, on another disk than this machine's.
     pub fn open_on(disk: &dyn Disk, directory: &Path) -> Result<Self, CatalogError> {
-        let file = directory.join(FILE_NAME);
+        let file = directory.join(STORE_FILE);
         let fail =
             |error: &dyn Display| CatalogError::Store(format!("{}: {error}", file.display()));
         disk.create_folders(directory)
@@ -178,7 +183,7 @@ impl Store {
         sync_directory: impl FnOnce() -> std::io::Result<()>,
         reopen: Option<Open>,
     ) -> Result<Self, CatalogError> {
-        let file = directory.join(FILE_NAME);
+        let file = directory.join(STORE_FILE);
         let intact = database
             .check_integrity()
             .map_err(|error| open_error(directory, &error))?;
@@ -362,8 +367,8 @@ fn boxed(error: impl Into<redb::Error>) -> Box<redb::Error> {
 
 pub(super) fn damaged(directory: &Path, cause: impl Display) -> CatalogError {
     CatalogError::Store(format!(
-        "{} is damaged ({cause}); restore it from a backup, or move it away to begin with an empty catalog",
-        directory.join(FILE_NAME).display()
+        "{} is damaged ({cause}); restore it from a backup, or move the whole data folder away to begin anew",
+        directory.join(STORE_FILE).display()
     ))
 }
 
@@ -384,7 +389,7 @@ fn open_error(directory: &Path, error: &DatabaseError) -> CatalogError {
         {
             damaged(directory, error)
         }
-        other => CatalogError::Store(format!("{}: {other}", directory.join(FILE_NAME).display())),
+        other => CatalogError::Store(format!("{}: {other}", directory.join(STORE_FILE).display())),
     }
 }
 

@@ -76,7 +76,11 @@ fn reopening_keeps_every_noun() {
         let catalog = open(directory.path());
         catalog.create_topic(orders.clone()).unwrap();
         catalog.create_topic(topic("gone")).unwrap();
-        catalog.delete_topic("gone").unwrap();
+        let gone = catalog.delete_topic("gone").unwrap();
+        assert_eq!(catalog.deleted_topics().unwrap(), [gone.id]);
+        catalog.create_topic(topic("removed")).unwrap();
+        let removed = catalog.delete_topic("removed").unwrap();
+        catalog.forget_deleted_topic(removed.id).unwrap();
         catalog.set_partitions("orders", 7).unwrap();
         let configs = BTreeMap::from([("a".into(), "b".into())]);
         catalog.set_topic_configs("orders", configs).unwrap();

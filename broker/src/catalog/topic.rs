@@ -88,12 +88,28 @@ impl Catalog {
         self.put_topic(&store, topic)
     }
 
+    /// Deletes a topic, and remembers its id until `forget_deleted_topic`: its files are still to be removed.
     pub fn delete_topic(&self, name: &str) -> Result<Arc<Topic>, CatalogError> {
         let store = self.store.lock();
         let topic = self.topic(name).ok_or_else(|| missing(name))?;
-        store.commit(&[Change::remove(Table::Topic, name)])?;
+        store.commit(&[
+            Change::remove(Table::Topic, name),
+            Change::put(Table::DeletedTopic, &topic.id.to_string(), &topic.id)?,
+        ])?;
         self.topics.write().remove(&topic);
         Ok(topic)
+    }
+
+    /// Topics that were deleted, and whose files may not be gone yet.
+    pub fn deleted_topics(&self) -> Result<Vec<TopicId>, CatalogError> {
+        let deleted = self.store.lock().load(Table::DeletedTopic)?.into_iter();
+        Ok(deleted.map(|(_, id)| id).collect())
+    }
+
+    /// The files of a deleted topic are gone.
+    pub fn forget_deleted_topic(&self, id: TopicId) -> Result<(), CatalogError> {
+        let change = Change::remove(Table::DeletedTopic, &id.to_string());
+        self.store.lock().commit(&[change])
     }
 
     /// Replaces a topic's own settings.

@@ -10,8 +10,9 @@ use serde_json::Value;
 
 use super::CliError;
 use super::admin_client::{AdminOptions, Call};
-use crate::catalog::Catalog;
-use crate::log::inspect::{self, BatchInfo, Finding, FindingKind};
+use super::output::{counted, print_line};
+use crate::catalog::{self, Catalog};
+use crate::log::inspect::{self, BatchInfo, Finding, FindingKind, SegmentInfo};
 use crate::log::repair;
 use crate::types::PartitionId;
 
@@ -83,36 +84,16 @@ pub async fn run(command: LogCommand) -> Result<(), CliError> {
             partition,
             batches,
         } => {
-            let catalog = open_catalog(&data)?;
-            let topics = catalog.topics();
-            let wanted = |name: &str| topic.as_deref().is_none_or(|topic| topic == name);
-            let chosen: Vec<_> = topics
-                .iter()
-                .filter(|topic| wanted(topic.name.as_str()))
-                .collect();
-            if let (Some(topic), true) = (&topic, chosen.is_empty()) {
-                return Err(CliError::new(format!(
-                    "no topic {topic} in {}",
-                    data.display()
-                )));
-            }
-            for topic in chosen {
-                for index in (0..topic.partitions)
-                    .filter(|index| partition.is_none_or(|only| only == *index))
-                {
-                    println!("{}-{index}", topic.name);
-                    let folder = data
-                        .join("log")
-                        .join(topic.id.to_string())
-                        .join(index.to_string());
-                    inspect_partition(&folder, batches)?;
-                }
-            }
-            Ok(())
+            let only = topic.as_deref().map(|topic| (topic, partition));
+            inspect_all(&data, only, batches)
         }
         LogAction::Verify { data } => {
             // Opened for its lock: a broker that writes would make whole files look damaged.
-            let _catalog = open_catalog(&data)?;
+            let _catalog = match data.join(catalog::STORE_FILE).exists() {
+                true => Some(open_catalog(&data)?),
+                // Where there is none no broker runs, and the records are there all the same.
+                false => None,
+            };
             verify(&data.join("log"))
         }
         LogAction::Repair {
@@ -150,16 +131,15 @@ fn mend(data: &Path, topic: &str, index: i32, dry_run: bool) -> Result<(), CliEr
     let log_folder = data.join("log");
     let actions = repair::repair(&log_folder, id, dry_run).map_err(CliError::new)?;
     for action in &actions {
-        println!("{}: {}", action.path.display(), action.message);
+        print_line(&format!("{}: {}", action.path.display(), action.message))?;
     }
-    match (actions.len(), dry_run) {
-        (0, _) => println!("nothing to repair"),
-        (_, true) => println!("nothing was changed: run again without --dry-run"),
-        (_, false) => println!(
+    print_line(match (actions.len(), dry_run) {
+        (0, _) => "nothing to repair",
+        (_, true) => "nothing was changed: run again without --dry-run",
+        (_, false) => {
             "repaired; verify with `tidegate log verify`, and remove the .damaged files when nobody needs them"
-        ),
-    }
-    Ok(())
+        }
+    })
 }
 
 async fn recover(
@@ -180,12 +160,10 @@ async fn recover(
     }
     let answer = admin.send(call).await?;
     let was_stopped = answer.get("recovered").and_then(Value::as_bool);
-    if was_stopped == Some(false) {
-        println!("{topic} [{partition}] had not stopped: nothing was done");
-    } else {
-        println!("{topic} [{partition}] was verified from the disk and accepts again");
-    }
-    Ok(())
+    print_line(&match was_stopped {
+        Some(false) => format!("{topic} [{partition}] had not stopped: nothing was done"),
+        _ => format!("{topic} [{partition}] was verified from the disk and accepts again"),
+    })
 }
 
 fn open_catalog(data: &Path) -> Result<std::sync::Arc<Catalog>, CliError> {
@@ -196,15 +174,84 @@ fn open_catalog(data: &Path) -> Result<std::sync::Arc<Catalog>, CliError> {
         );
         return Err(CliError::new(message));
     }
-    Catalog::open(data).map_err(|error| CliError::new(error.to_string()))
+    if !data.join(catalog::STORE_FILE).exists() {
+        let message = format!(
+            "{} has no {}: bring back the one that belongs to it",
+            data.display(),
+            catalog::STORE_FILE
+        );
+        return Err(CliError::new(message));
+    }
+    Catalog::open(data).map_err(|error| CliError::new(catalog_fix(&error.to_string())))
 }
 
-fn inspect_partition(folder: &Path, batches: bool) -> Result<(), CliError> {
-    if !folder.is_dir() {
-        println!("  nothing was ever written");
-        return Ok(());
+fn catalog_fix(message: &str) -> String {
+    if message.contains("another tidegate process") {
+        return format!(
+            "{message}\n  stop it first; `tidegate log recover TOPIC PARTITION` lets a running broker verify a partition"
+        );
     }
-    for segment in inspect::segments(folder).map_err(CliError::new)? {
+    message.to_owned()
+}
+
+/// Shows every partition, or those of one topic, or one alone.
+fn inspect_all(
+    data: &Path,
+    only: Option<(&str, Option<i32>)>,
+    batches: bool,
+) -> Result<(), CliError> {
+    let catalog = open_catalog(data)?;
+    let (mut shown, mut unwritten) = (0, 0);
+    for topic in catalog.topics() {
+        for index in 0..topic.partitions {
+            let is_wanted = only.is_none_or(|(name, partition)| {
+                name == topic.name.as_str() && partition.is_none_or(|only| only == index)
+            });
+            if !is_wanted {
+                continue;
+            }
+            shown += 1;
+            let folder = data.join("log").join(topic.id.to_string());
+            let segments = segments(&folder.join(index.to_string()))?;
+            if segments.is_empty() && only.is_none() {
+                unwritten += 1;
+                continue;
+            }
+            print_line(&format!("{}-{index}", topic.name))?;
+            inspect_partition(segments, batches)?;
+        }
+    }
+    match only {
+        Some((topic, partition)) if shown == 0 => {
+            let partition =
+                partition.map_or_else(String::new, |it| format!(" with a partition {it}"));
+            Err(CliError::new(format!(
+                "no topic {topic}{partition} in {}",
+                data.display()
+            )))
+        }
+        _ if unwritten > 0 => print_line(&format!(
+            "{} never written to",
+            counted(unwritten, "partition")
+        )),
+        _ => Ok(()),
+    }
+}
+
+/// Those of a partition; none when its folder was not made yet.
+fn segments(folder: &Path) -> Result<Vec<SegmentInfo>, CliError> {
+    match std::fs::metadata(folder) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(CliError::new(format!("{}: {error}", folder.display()))),
+        Ok(_) => inspect::segments(folder).map_err(CliError::new),
+    }
+}
+
+fn inspect_partition(segments: Vec<SegmentInfo>, batches: bool) -> Result<(), CliError> {
+    if segments.is_empty() {
+        return print_line("  nothing was ever written");
+    }
+    for segment in segments {
         let name = segment
             .path
             .file_name()
@@ -224,20 +271,22 @@ fn inspect_partition(folder: &Path, batches: bool) -> Result<(), CliError> {
             .as_ref()
             .err()
             .map_or_else(String::new, |wrong| format!(", {wrong}"));
-        println!(
+        print_line(&format!(
             "  {name}  from offset {}, {} bytes, {index}{compacted}{header}",
             segment.base_offset, segment.file_bytes
-        );
+        ))?;
         if batches && segment.header.is_ok() {
+            let mut printed = Ok(());
             let end = inspect::batches(&segment.path, |batch| {
-                println!("    {}", describe(&batch));
-                true
+                printed = print_line(&format!("    {}", describe(&batch)));
+                printed.is_ok()
             });
             let end = end.map_err(CliError::new)?;
-            println!(
+            printed?;
+            print_line(&format!(
                 "    ends at {}, {} bytes behind",
                 end.position, end.bytes_behind
-            );
+            ))?;
         }
     }
     Ok(())
@@ -274,23 +323,17 @@ fn describe(batch: &BatchInfo) -> String {
 
 fn verify(log_folder: &Path) -> Result<(), CliError> {
     let report = inspect::verify(log_folder).map_err(CliError::new)?;
-    println!(
+    print_line(&format!(
         "{} partitions, {} segments, {} batches, {} records, {} bytes",
         report.partitions, report.segments, report.batches, report.records, report.bytes
-    );
-    if report.findings.is_empty() {
-        println!("every batch is whole");
-        return Ok(());
+    ))?;
+    for finding in &report.findings {
+        print_line(&explain(finding))?;
     }
-    report
-        .findings
-        .iter()
-        .for_each(|finding| println!("{}", explain(finding)));
     let is_derivable = |finding: &&Finding| finding.kind == FindingKind::Derivable;
     let derivable = report.findings.iter().filter(is_derivable).count();
     if derivable == report.findings.len() {
-        println!("every batch is whole");
-        return Ok(());
+        return print_line("every batch is whole");
     }
     Err(CliError::new(format!(
         "{} findings",

@@ -58,7 +58,7 @@ enum Command {
     Consume(consume::ConsumeCommand),
     /// List and describe consumer groups, show their lag, reset their offsets
     Group(group::GroupCommand),
-    /// List and describe transactional ids and their transactions
+    /// List, describe and terminate transactions; find and abort those that hang
     Transaction(transaction::TransactionCommand),
     /// Add, list and remove ACLs
     Acl(acl::AclCommand),

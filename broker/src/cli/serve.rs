@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{ArgGroup, Args};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::CliError;
@@ -20,12 +20,13 @@ use crate::net::dev_certificate;
                         is 9644, all on 127.0.0.1; with any address only those that are given.\n\
                         Signals: SIGINT and SIGTERM stop gracefully, SIGHUP reads certificates again."
 )]
+#[command(group = ArgGroup::new("how").args(["config", "dev"]).required(true))]
 pub struct ServeCommand {
     /// Configuration file; `tidegate config example` prints one
     #[arg(long, value_name = "FILE", conflicts_with_all = ["dev", "data", "tcp", "tls", "quic", "admin"])]
     config: Option<PathBuf>,
     /// For trying things: no authentication, development certificates, topics created on first use
-    #[arg(long, required_unless_present = "config")]
+    #[arg(long)]
     dev: bool,
     /// Folder for everything the broker keeps
     #[arg(long, value_name = "DIR", default_value = "tidegate-data")]
@@ -79,6 +80,9 @@ fn start_failed(message: &str) -> String {
         return format!(
             "{message}\n  another process listens there: choose another address, or stop it"
         );
+    }
+    if message.contains("another tidegate process") {
+        return format!("{message}\n  stop it first, or name another folder");
     }
     message.to_owned()
 }

@@ -133,19 +133,21 @@ impl From<CatalogError> for TopicError {
 }
 
 impl Topics {
-    /// Opens the logs of every topic that the catalog names and removes from the disk those it no longer names (a deletion
-    /// that was cut short). Recovery runs on several threads. Blocking.
+    /// Opens the logs of every topic that the catalog names and removes from the disk those whose deletion was cut short.
+    /// Files of a topic that the catalog has never heard of stay: it may be an older one. Recovery runs on several threads.
+    /// Blocking.
     pub fn open(parts: TopicsParts) -> Result<Self, String> {
         let topics = parts.catalog.topics();
         let known: Vec<TopicId> = topics.iter().map(|topic| topic.id).collect();
-        for orphan in parts
-            .logs
-            .topics_on_disk()?
-            .into_iter()
-            .filter(|id| !known.contains(id))
-        {
-            tracing::info!(topic_id = %orphan, "removing the files of a topic whose deletion was cut short");
-            parts.logs.delete_topic(orphan)?;
+        parts.remove_deleted()?;
+        for stray in parts.logs.topics_on_disk()? {
+            if !known.contains(&stray) {
+                tracing::error!(
+                    topic_id = %stray,
+                    "the catalog does not know the topic of this folder, whose files are left alone: bring back the catalog \
+                    that knows it, or remove the folder"
+                );
+            }
         }
         parts.logs.open_partitions(parts.partitions_of(&topics)?)?;
         let mut handles = Handles::default();
@@ -271,7 +273,7 @@ impl Topics {
             handles.by_name.remove(name);
             handles.by_id.remove(&id);
         }
-        self.blocking(move |parts| parts.logs.delete_topic(id).map_err(TopicError::storage))
+        self.blocking(move |parts| parts.remove_files(id).map_err(TopicError::storage))
             .await?;
         tracing::info!(topic = name, "topic deleted");
         Ok(handle)
@@ -359,7 +361,45 @@ impl Topics {
     }
 }
 
+/// Fails when logs are there and the catalog is as new: it was lost, and nobody would find the records any more. Before
+/// anything is put into the catalog.
+pub fn check_catalog(catalog: &Catalog, logs: &LogSet) -> Result<(), String> {
+    let found = logs.topics_on_disk()?.len();
+    let deleted = catalog.deleted_topics();
+    let deleted = deleted.map_err(|error| error.to_string())?;
+    if found == 0 || !deleted.is_empty() || !catalog.topics().is_empty() {
+        return Ok(());
+    }
+    Err(format!(
+        "names no topic, and the log folder holds {found}: bring back the catalog.redb that belongs to it, or move the log \
+        folder away to begin anew"
+    ))
+}
+
 impl TopicsParts {
+    /// Removes the files of topics whose deletion was cut short.
+    fn remove_deleted(&self) -> Result<(), String> {
+        let on_disk = self.logs.topics_on_disk()?;
+        let deleted = self.catalog.deleted_topics();
+        for id in deleted.map_err(|error| error.to_string())? {
+            if on_disk.contains(&id) {
+                tracing::info!(topic_id = %id, "removing the files of a topic whose deletion was cut short");
+            }
+            self.remove_files(id)?;
+        }
+        Ok(())
+    }
+
+    /// Removes what a deleted topic had on the disk. Blocking.
+    fn remove_files(&self, id: TopicId) -> Result<(), String> {
+        self.logs.delete_topic(id)?;
+        // Remembered a while longer it does no harm.
+        if let Err(error) = self.catalog.forget_deleted_topic(id) {
+            tracing::warn!(topic_id = %id, %error, "a deleted topic stays in the catalog's memory until the next start");
+        }
+        Ok(())
+    }
+
     fn resolve(&self, configs: &BTreeMap<String, String>) -> Result<TopicConfig, TopicError> {
         let config = TopicConfig::resolve(&self.defaults, configs).map_err(|errors| {
             let message = errors
