@@ -194,6 +194,7 @@ pub fn recover(
         clock.clone(),
     )
     .map_err(failed("groups"))?;
+    coordinator.keep_topics(|topic| catalog.topic(topic).is_some());
     let transaction_log = TransactionLog::open(&config.transactions, &catalog, &logs, &clock)
         .map_err(failed("transactions"))?;
     let topics = Topics::open(TopicsParts {

@@ -188,7 +188,7 @@ impl Coordinator {
         let unstable = self.driver.with(group, |_, contents, _| {
             let keys = match partitions {
                 Some(partitions) => partitions.to_vec(),
-                None => contents.offsets.keys(None),
+                None => contents.offsets.keys(|_| true),
             };
             let keys = keys.into_iter();
             keys.filter(|(topic, partition)| contents.offsets.is_unstable(topic, *partition))
@@ -224,7 +224,7 @@ impl Coordinator {
             if !contents.group.is_empty() {
                 return Err(GroupError::NonEmptyGroup);
             }
-            let keys = contents.offsets.keys(None);
+            let keys = contents.offsets.keys(|_| true);
             let last = self.driver.bury(cell, contents, &keys, true)?;
             contents.group.delete()?;
             Ok(last.map(|last| (cell.partition, last)))
@@ -235,28 +235,38 @@ impl Coordinator {
         }
     }
 
-    /// Forgets the offsets of a deleted topic. What cannot be stored is logged: the offsets are gone from memory, and
-    /// would come back with a restart.
+    /// Forgets the offsets of a deleted topic. What cannot be stored is logged: the offsets would come back with a topic of
+    /// that name, unless the broker starts before there is one.
     pub async fn topic_deleted(&self, topic: &str) {
+        for (partition, last) in self.forget_offsets(&|name| name == topic) {
+            if let Err(error) = self.durable(partition, last).await {
+                report(&error);
+            }
+        }
+    }
+
+    /// Forgets the offsets of all topics but these: what a crash left between the end of a topic and that of its offsets.
+    pub fn keep_topics(&self, exists: impl Fn(&str) -> bool) {
+        self.forget_offsets(&|topic| !exists(topic));
+    }
+
+    /// Appends tombstones for the offsets of topics that are gone; the last by the partition that keeps it.
+    fn forget_offsets(&self, is_gone: &dyn Fn(&str) -> bool) -> BTreeMap<usize, Offset> {
         let mut last_of_partition = BTreeMap::new();
         for cell in self.driver.cells() {
             let buried = self.driver.with_cell(&cell, |cell, contents, _| {
-                let keys = contents.offsets.keys(Some(topic));
+                let keys = contents.offsets.keys(is_gone);
                 self.driver.bury(cell, contents, &keys, false)
             });
             match buried {
                 Some(Ok(Some(last))) => {
                     last_of_partition.insert(cell.partition, last);
                 }
-                Some(Err(error)) => report(topic, &error),
+                Some(Err(error)) => report(&error),
                 Some(Ok(None)) | None => {}
             }
         }
-        for (partition, last) in last_of_partition {
-            if let Err(error) = self.durable(partition, last).await {
-                report(topic, &error);
-            }
-        }
+        last_of_partition
     }
 
     /// Every (group, topic, partition, committed offset), for the lag metric.
@@ -390,6 +400,6 @@ fn stopped() -> GroupError {
     GroupError::Storage("the coordinator has stopped".into())
 }
 
-fn report(topic: &str, error: &GroupError) {
-    tracing::warn!(topic, %error, "offsets of a deleted topic could not be forgotten");
+fn report(error: &GroupError) {
+    tracing::warn!(%error, "offsets of a deleted topic could not be forgotten");
 }

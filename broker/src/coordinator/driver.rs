@@ -462,7 +462,7 @@ impl Driver {
         }
         let retention = contents.retention(&self.config);
         let expired = contents.offsets.expired(now_ms, retention);
-        let is_last = contents.offsets.keys(None).len() == expired.len();
+        let is_last = contents.offsets.keys(|_| true).len() == expired.len();
         let kept = VACANT_GROUP_KEPT.min(self.config.offsets_retention);
         let kept_until_ms = contents.group.empty_since_ms().map_or(now_ms, |since| {
             since.saturating_add(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX))

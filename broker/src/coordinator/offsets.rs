@@ -105,10 +105,10 @@ impl GroupOffsets {
         self.topics.is_empty()
     }
 
-    /// Everything that is committed, on its way or pending, of one topic or of all.
-    pub fn keys(&self, only: Option<&str>) -> Vec<(String, PartitionIndex)> {
+    /// Everything that is committed, on its way or pending, of the topics that are wanted.
+    pub fn keys(&self, is_wanted: impl Fn(&str) -> bool) -> Vec<(String, PartitionIndex)> {
         self.slots()
-            .filter(|(topic, _, _)| only.is_none_or(|only| only == *topic))
+            .filter(|(topic, _, _)| is_wanted(topic))
             .map(|(topic, partition, _)| (topic.to_owned(), partition))
             .collect()
     }
@@ -149,7 +149,7 @@ impl GroupOffsets {
 
     /// The producer's transaction has ended.
     pub fn end_transaction(&mut self, producer_id: i64, is_commit: bool) {
-        for (topic, partition) in self.keys(None) {
+        for (topic, partition) in self.keys(|_| true) {
             self.change(&topic, partition, |slot| {
                 if let Some(pending) = slot.pending.remove(&producer_id)
                     && is_commit

@@ -466,6 +466,21 @@ async fn the_offsets_of_a_deleted_topic_are_forgotten() {
 }
 
 #[tokio::test]
+async fn a_start_forgets_the_offsets_of_topics_that_are_gone() {
+    let broker = Broker::start();
+    broker.commit(committing("g", 1)).await.unwrap();
+    let mut other = committing("g", 2);
+    other.offsets[0].topic = "other".into();
+    broker.commit(other).await.unwrap();
+    // The crash came when `orders` was gone and its offsets were not.
+    let broker = broker.restart();
+    broker.coordinator.keep_topics(|topic| topic == "other");
+    let left = [("g".into(), "other".into(), 0, 2)];
+    assert_eq!(broker.coordinator.committed(), left);
+    assert_eq!(broker.restart().coordinator.committed(), left);
+}
+
+#[tokio::test]
 async fn offsets_of_unused_groups_expire_and_those_of_members_stay() {
     let broker = Broker::start();
     let day = 24 * 3_600_000;
