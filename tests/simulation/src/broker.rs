@@ -14,6 +14,7 @@ use tidegate::net::{ConnectionInfo, Service};
 use tidegate::observe::Metrics;
 
 use crate::disk::{Mounted, SimulatedDisk};
+use crate::ops::transaction::EXPIRY_MS;
 
 /// Where the broker's data is on the simulated disk.
 const DATA: &str = "/data";
@@ -39,7 +40,7 @@ fn config() -> Config {
     config.groups.offsets_partitions = 2;
     config.groups.offsets_retention = Duration::from_secs(3600 * 24 * 3650);
     config.transactions.state_partitions = 2;
-    config.transactions.id_expiration = Duration::from_secs(3600 * 24 * 3650);
+    config.transactions.id_expiration = Duration::from_millis(EXPIRY_MS);
     config.groups.initial_rebalance_delay = Duration::from_millis(10);
     config
 }

@@ -115,7 +115,13 @@ pub async fn ids(asker: Asker<'_>, shadow: &mut Shadow) -> Asked<()> {
         let Some(newest) = client.newest else {
             continue;
         };
+        let may_be_forgotten = client.live.may_be_forgotten(shadow.now_ms)
+            || client.live.identity.is_none()
+            || client.live.must_ask.is_some();
         if !listed.contains_key(&id) {
+            if may_be_forgotten {
+                continue;
+            }
             return Err(format!("{id} is not listed").into());
         }
         let request = DescribeTransactionsRequest::default()

@@ -397,5 +397,6 @@ impl World {
 async fn last_look(asker: Asker<'_>, shadow: &mut Shadow, now_ms: i64) -> Result<(), Unanswered> {
     auditor::probe(asker, shadow, now_ms).await?;
     outcomes::await_end(asker, shadow).await?;
-    auditor::audit(asker, shadow, now_ms).await
+    shadow.now_ms = asker.broker.services().clock.now_ms();
+    auditor::audit(asker, shadow, shadow.now_ms).await
 }

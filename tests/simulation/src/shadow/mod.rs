@@ -132,7 +132,8 @@ impl Shadow {
     /// The power was lost, or a failed call may have made the cache worthless.
     pub fn lose_what_is_not_held(&mut self) {
         self.had_loss = true;
-        self.transactions.lose_power();
+        let also_markers = self.may_stop || self.topics.values().any(|topic| topic.ever_os);
+        self.transactions.lose_power(also_markers);
         for topic in self.topics.values_mut() {
             topic
                 .partitions

@@ -133,10 +133,11 @@ impl Transactions {
         Ok(outcomes)
     }
 
-    /// What was not durable may be gone: the broker may abort what it lost part of.
-    pub fn lose_power(&mut self) {
+    /// What was not durable may be gone: the broker may abort what it lost part of. `also_markers`: of what counted as durable,
+    /// too.
+    pub fn lose_power(&mut self, also_markers: bool) {
         for client in &mut self.clients {
-            client.live.may_be_fenced = true;
+            client.live.may_be_fenced |= also_markers;
             if let Some(open) = &mut client.live.open {
                 open.may_be_lost = true;
             }

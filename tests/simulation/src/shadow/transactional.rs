@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use super::transaction::Key;
 use super::{Position, Target};
+use crate::ops::transaction::EXPIRY_MS;
 
 /// An id and an epoch.
 pub type Identity = (i64, i16);
@@ -55,6 +56,8 @@ pub struct Instance {
     /// By partition, in the present epoch.
     pub sequences: BTreeMap<Target, i32>,
     pub open: Option<Open>,
+    /// When it was last given an identity, or asked for the end of a transaction.
+    pub idle_since_ms: i64,
     /// Something happened for which the broker may fence it.
     pub may_be_fenced: bool,
 }
@@ -160,6 +163,12 @@ impl Open {
 }
 
 impl Instance {
+    /// Its transactional id may be unused for too long.
+    pub fn may_be_forgotten(&self, now_ms: i64) -> bool {
+        let expiry_ms = i64::try_from(EXPIRY_MS).unwrap_or(i64::MAX);
+        now_ms.saturating_sub(self.idle_since_ms) >= expiry_ms
+    }
+
     /// Its transaction's time may be up.
     pub fn may_be_late(&self, now_ms: i64) -> bool {
         let open = self.open.as_ref();

@@ -3,7 +3,8 @@
 use kafka_protocol::messages::{EndTxnRequest, EndTxnResponse, ProducerId};
 
 use super::{
-    Sender, Told, abandon, fenced, identity, leave, line, open, told, transactional_id, write,
+    Sender, Told, abandon, fenced, forgotten, identity, leave, line, open, told, transactional_id,
+    write,
 };
 use crate::network::Request;
 use crate::ops::Surroundings;
@@ -45,7 +46,9 @@ pub(super) fn again(around: &mut Surroundings<'_>, index: usize) -> Option<Reque
 }
 
 fn send(around: &mut Surroundings<'_>, index: usize) -> Option<Request> {
+    let now = around.now_ms;
     let live = &mut around.client(index).live;
+    live.idle_since_ms = now;
     let ((id, epoch), style) = (live.identity?, live.style);
     let generation = live.generation;
     let open = live.open.as_mut()?;
@@ -90,13 +93,14 @@ fn settle(
 ) -> Result<(), String> {
     let told = told(shadow, answer.error_code)?;
     // Refused before anything was stored.
-    if is_commit && matches!(told, Told::Fenced | Told::Outside) {
+    if is_commit && matches!(told, Told::Fenced | Told::Forgotten | Told::Outside) {
         shadow.transactions.refuse_commit(sender.key);
     }
     match told {
         Told::Done => done(shadow, sender, (is_commit, style), answer),
         Told::Again => Ok(()),
         Told::Fenced => fenced(shadow, sender),
+        Told::Forgotten => forgotten(shadow, sender),
         Told::Outside => {
             let had_fault = shadow.had_fault;
             let Some(open) = open(shadow, sender) else {

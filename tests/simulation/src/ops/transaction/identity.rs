@@ -34,6 +34,7 @@ pub(super) fn request(index: usize, timeout_ms: i32, known: Identity) -> InitPro
 fn instance(around: &mut Surroundings<'_>) -> Instance {
     let timeout_ms = *around.random.pick(TIMEOUTS).unwrap_or(&1000);
     Instance {
+        idle_since_ms: around.now_ms,
         style: match around.random.percent(60) {
             true => Style::Implicit,
             false => Style::Explicit,
@@ -78,7 +79,9 @@ pub(super) fn ask(around: &mut Surroundings<'_>, index: usize) -> Option<Request
             Told::Done => accept(shadow, (index, tells_identity), &answer, next),
             Told::Again => Ok(()),
             Told::Fenced if tells_identity => fenced(shadow, sender),
-            Told::Fenced | Told::Outside => Err(format!("refused with {}", answer.error_code)),
+            Told::Fenced | Told::Forgotten | Told::Outside => {
+                Err(format!("refused with {}", answer.error_code))
+            }
         }
     };
     Some(around.request(line(index), label, (VERSION, &request), settle))

@@ -20,11 +20,14 @@ pub use offsets::issue_fetch;
 pub(crate) use offsets::{fetch_request, judge_position};
 
 const CLIENTS: usize = 2;
+/// How long an unused transactional id is remembered, in milliseconds.
+pub(crate) const EXPIRY_MS: u64 = 1_800_000;
 
 const COORDINATOR_LOADING: i16 = 14;
 const NOT_ENOUGH_REPLICAS: i16 = 19;
 const INVALID_PRODUCER_EPOCH: i16 = 47;
 const INVALID_TXN_STATE: i16 = 48;
+const INVALID_PRODUCER_ID_MAPPING: i16 = 49;
 const CONCURRENT_TRANSACTIONS: i16 = 51;
 const PRODUCER_FENCED: i16 = 90;
 const TRANSACTION_ABORTABLE: i16 = 120;
@@ -44,6 +47,8 @@ enum Told {
     /// It was not done, or nobody knows: ask again.
     Again,
     Fenced,
+    /// The id was not used for so long that it was forgotten.
+    Forgotten,
     /// It does not fit what the broker knows of the transaction.
     Outside,
 }
@@ -53,6 +58,7 @@ fn told(shadow: &Shadow, error: i16) -> Result<Told, String> {
         code::NONE => Ok(Told::Done),
         CONCURRENT_TRANSACTIONS | COORDINATOR_LOADING | NOT_ENOUGH_REPLICAS => Ok(Told::Again),
         INVALID_PRODUCER_EPOCH | PRODUCER_FENCED => Ok(Told::Fenced),
+        INVALID_PRODUCER_ID_MAPPING => Ok(Told::Forgotten),
         INVALID_TXN_STATE | TRANSACTION_ABORTABLE | code::OUT_OF_ORDER_SEQUENCE => {
             Ok(Told::Outside)
         }
@@ -197,11 +203,27 @@ fn fenced(shadow: &mut Shadow, sender: Sender) -> Result<(), String> {
         return shadow.transactions.end(sender.key);
     };
     let may_be_late = live.may_be_late(now_ms);
-    let is_right = live.may_be_fenced || may_be_late || is_being_replaced || had_fault;
+    let may_be_lost = live.open.as_ref().is_some_and(|open| open.may_be_lost);
+    let is_right =
+        live.may_be_fenced || may_be_late || may_be_lost || is_being_replaced || had_fault;
     if !is_right {
         return Err("fenced without a reason".into());
     }
     shadow.count(if may_be_late { "fenced late" } else { "fenced" });
+    leave(shadow, sender.index, Instance::default())
+}
+
+/// A client was told that nobody knows its transactional id.
+fn forgotten(shadow: &mut Shadow, sender: Sender) -> Result<(), String> {
+    let now_ms = shadow.now_ms;
+    let Some(live) = live(shadow, sender) else {
+        return shadow.transactions.end(sender.key);
+    };
+    let is_known = live.open.as_ref().is_some_and(Open::is_known);
+    if is_known || !live.may_be_forgotten(now_ms) {
+        return Err("forgotten without a reason".into());
+    }
+    shadow.count("forgotten");
     leave(shadow, sender.index, Instance::default())
 }
 

@@ -10,7 +10,7 @@ use kafka_protocol::messages::{
     TxnOffsetCommitRequest,
 };
 
-use super::{Sender, Told, fenced, line, open, outside, told, transactional_id};
+use super::{Sender, Told, fenced, forgotten, line, open, outside, told, transactional_id};
 use crate::network::Request;
 use crate::ops::{Surroundings, fetch_offset};
 use crate::shadow::transactional::{Identity, Offsets, Style};
@@ -96,6 +96,7 @@ fn add(
                 }
                 Told::Again => Ok(()),
                 Told::Fenced => fenced(shadow, sender),
+                Told::Forgotten => forgotten(shadow, sender),
                 Told::Outside => Err(format!("refused with error {}", answer.error_code)),
             }
         },
@@ -151,6 +152,7 @@ fn commit(
             }
             Told::Again => Ok(()),
             Told::Fenced => fenced(shadow, sender),
+            Told::Forgotten => forgotten(shadow, sender),
             Told::Outside => outside(shadow, sender, error),
         }
     };

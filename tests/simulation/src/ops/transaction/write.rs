@@ -4,7 +4,9 @@ use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnT
 use kafka_protocol::messages::{AddPartitionsToTxnRequest, ProduceResponse, ProducerId};
 use tidegate::log::records::BatchTemplate;
 
-use super::{Sender, Told, fenced, line, open, other_line, outside, told, transactional_id};
+use super::{
+    Sender, Told, fenced, forgotten, line, open, other_line, outside, told, transactional_id,
+};
 use crate::network::Request;
 use crate::ops::{Surroundings, produce};
 use crate::shadow::transactional::{Batch, Style};
@@ -184,6 +186,7 @@ fn settle(
         }
         Told::Again => Ok(()),
         Told::Fenced => fenced(shadow, sender),
+        Told::Forgotten => forgotten(shadow, sender),
         Told::Outside => outside(shadow, sender, outcome.error_code),
     }
 }
@@ -236,6 +239,7 @@ fn add(around: &mut Surroundings<'_>, index: usize, target: Target) -> Option<Re
             }
             Told::Again => Ok(()),
             Told::Fenced => fenced(shadow, sender),
+            Told::Forgotten => forgotten(shadow, sender),
             Told::Outside => Err(format!("refused with error {error}")),
         }
     };

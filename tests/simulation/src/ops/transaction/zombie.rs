@@ -4,8 +4,8 @@ use kafka_protocol::messages::{EndTxnRequest, ProducerId};
 use tidegate::log::records::BatchTemplate;
 
 use super::{
-    CONCURRENT_TRANSACTIONS, INVALID_PRODUCER_EPOCH, PRODUCER_FENCED, ending, identity, other_line,
-    transactional_id, write,
+    CONCURRENT_TRANSACTIONS, INVALID_PRODUCER_EPOCH, INVALID_PRODUCER_ID_MAPPING, PRODUCER_FENCED,
+    ending, identity, other_line, transactional_id, write,
 };
 use crate::network::Request;
 use crate::ops::{Surroundings, produce};
@@ -26,11 +26,12 @@ pub(super) fn issue(around: &mut Surroundings<'_>, index: usize) -> Option<Reque
 /// Fenced, or not judged at all.
 fn refused(shadow: &mut Shadow, error: i16) -> Result<(), String> {
     match error {
+        // Forgotten since, or known by another producer id.
+        INVALID_PRODUCER_ID_MAPPING => Ok(()),
         INVALID_PRODUCER_EPOCH | PRODUCER_FENCED => {
             shadow.count("zombies fenced");
             Ok(())
         }
-        // An id whose epochs have run out has another number.
         code::UNKNOWN_TOPIC_OR_PARTITION => Ok(()),
         code::KAFKA_STORAGE_ERROR
         | code::COORDINATOR_NOT_AVAILABLE
