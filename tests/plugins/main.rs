@@ -3,6 +3,7 @@
 
 mod authorizing;
 mod containment;
+mod demo;
 mod deployment;
 mod partitioning;
 mod support;
