@@ -84,6 +84,13 @@ fn a_transaction_is_terminated_as_a_whole() {
 #[test]
 fn only_what_no_coordinator_knows_hangs() {
     let (broker, mut client) = broker_with_open();
+    let producers = said(&broker, &["describe-producers", "orders", "--json"]);
+    assert!(producers.contains("\"open-from\": 0"), "{producers}");
+    let elsewhere = said(
+        &broker,
+        &["describe-producers", "orders", "--partition", "1"],
+    );
+    assert!(elsewhere.contains("no producers"), "{elsewhere}");
     let find = ["find-hanging", "--older-than", "0ms"];
     assert!(said(&broker, &find).contains("no hanging transactions"));
     let place = ["--topic", "orders", "--partition", "0", "--start-offset"];

@@ -186,6 +186,9 @@ fn open_catalog(data: &Path) -> Result<std::sync::Arc<Catalog>, CliError> {
 }
 
 fn catalog_fix(message: &str) -> String {
+    if message.contains("Permission denied") {
+        return format!("{message}\n  run it as the user that the broker runs as");
+    }
     if message.contains("another tidegate process") {
         return format!(
             "{message}\n  stop it first; `tidegate log recover TOPIC PARTITION` lets a running broker verify a partition"

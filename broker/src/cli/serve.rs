@@ -81,6 +81,9 @@ fn start_failed(message: &str) -> String {
             "{message}\n  another process listens there: choose another address, or stop it"
         );
     }
+    if message.contains("Permission denied") {
+        return format!("{message}\n  run it as the user that the folder belongs to");
+    }
     if message.contains("another tidegate process") {
         return format!("{message}\n  stop it first, or name another folder");
     }

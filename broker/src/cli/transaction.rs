@@ -27,7 +27,7 @@ const STATES: [&str; 6] = [
 #[command(
     after_help = "Examples:\n  tidegate transaction list\n  tidegate transaction list --state Ongoing --open-longer-than 5m\n  \
                   tidegate transaction list --id-pattern 'billing-.*'\n  tidegate transaction describe billing-1\n  \
-                  tidegate transaction terminate billing-1\n  tidegate transaction find-hanging\n  \
+                  tidegate transaction terminate billing-1\n  tidegate transaction find-hanging\n  tidegate transaction describe-producers orders --partition 3\n  \
                   tidegate transaction abort --topic orders --partition 3 --start-offset 1200"
 )]
 pub struct TransactionCommand {
@@ -46,6 +46,8 @@ enum TransactionAction {
     List(ListArguments),
     /// Show one transactional id and the partitions of its open transaction
     Describe { id: String },
+    /// Show the producers that a topic's partitions know, and from which offset on their transactions are open
+    DescribeProducers(hanging::Place),
     /// Abort the open transaction of a transactional id as a whole, and fence the producer that holds the id
     Terminate { id: String },
     /// Find what is open in partitions and known to no coordinator, so that nothing but `abort` will ever end it
@@ -86,6 +88,7 @@ pub async fn run(command: TransactionCommand) -> Result<(), CliError> {
     match command.action {
         TransactionAction::List(arguments) => shell.list(arguments).await,
         TransactionAction::Describe { id } => shell.describe(&id).await,
+        TransactionAction::DescribeProducers(place) => shell.describe_producers(&place).await,
         TransactionAction::Terminate { id } => shell.terminate(&id).await,
         TransactionAction::FindHanging(arguments) => shell.find_hanging(&arguments).await,
         TransactionAction::Abort(arguments) => shell.abort(&arguments).await,

@@ -12,6 +12,14 @@ use crate::config::parse_duration;
 use crate::types::TimestampMs;
 
 #[derive(Debug, Args)]
+pub struct Place {
+    topic: String,
+    /// Only this partition
+    #[arg(long)]
+    partition: Option<i32>,
+}
+
+#[derive(Debug, Args)]
 pub struct FindArguments {
     /// Only this topic; otherwise every topic, internal ones too
     #[arg(long)]
@@ -62,6 +70,40 @@ impl Shell {
     async fn producers(&self, topic: &str) -> Result<Vec<PartitionProducer>, CliError> {
         let found = self.admin.partition_producers(topic).await;
         found.map_err(|error| self.explain(error))
+    }
+
+    pub(super) async fn describe_producers(&self, place: &Place) -> Result<(), CliError> {
+        let mut listing = Listing::new(&[
+            "partition",
+            "producer",
+            "epoch",
+            "last-sequence",
+            "coordinator-epoch",
+            "open-from",
+            "silent-s",
+        ]);
+        let now_ms = Clock::system().now_ms();
+        for producer in self.producers(&place.topic).await? {
+            if place
+                .partition
+                .is_some_and(|only| only != producer.partition)
+            {
+                continue;
+            }
+            listing.row(vec![
+                json!(producer.partition),
+                json!(producer.producer_id),
+                json!(producer.producer_epoch),
+                json!(producer.last_sequence),
+                json!(producer.coordinator_epoch),
+                json!(producer.transaction_start),
+                json!((now_ms - producer.last_timestamp_ms).max(0) / 1000),
+            ]);
+        }
+        if listing.is_empty() && !self.json {
+            return print_line("no producers");
+        }
+        listing.print(self.json)
     }
 
     /// The transactions of these producers.
@@ -205,6 +247,7 @@ mod tests {
             partition,
             producer_id: 7,
             producer_epoch: 1,
+            last_sequence: Some(0),
             coordinator_epoch: None,
             last_timestamp_ms: 1_000,
             transaction_start: Some(40),

@@ -54,6 +54,8 @@ pub struct PartitionProducer {
     pub partition: i32,
     pub producer_id: i64,
     pub producer_epoch: i16,
+    /// `None` when nothing was numbered in its epoch.
+    pub last_sequence: Option<i32>,
     /// Of the coordinator that wrote the last marker; `None` before the first.
     pub coordinator_epoch: Option<i32>,
     /// When it was last heard of, in ms since 1970.
@@ -155,6 +157,7 @@ impl Admin {
                         producer_id: producer.producer_id.0,
                         // Epochs are two bytes long wherever they are used.
                         producer_epoch: producer.producer_epoch as i16,
+                        last_sequence: Some(producer.last_sequence).filter(|it| *it >= 0),
                         coordinator_epoch: Some(producer.coordinator_epoch).filter(|it| *it >= 0),
                         last_timestamp_ms: producer.last_timestamp,
                         transaction_start: Some(producer.current_txn_start_offset)
