@@ -204,14 +204,28 @@ impl Broker {
         self.process.terminate()
     }
 
-    /// Starts the process again on the same data and the same ports. It must have been stopped or killed. Returns the
+    /// Starts the process again on the same data and, but for a collision, the same ports. It must have ended. Returns the
     /// time from the start of the process to its `ready`.
     ///
     /// # Errors
     /// As [`BrokerBuilder::start`].
     pub fn restart(&mut self) -> Result<Duration> {
         let started = Instant::now();
-        let (process, addresses) = Process::start(&self.builder, &self.data, &self.addresses)?;
+        let again = Process::start(&self.builder, &self.data, &self.addresses);
+        let (process, addresses) = match again {
+            // Somebody's connection was given one of the ports meanwhile. Only that of TCP has to be the same.
+            Err(error) if format!("{error:#}").contains("Address already in use") => {
+                let any = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
+                let wanted = Addresses {
+                    tls: Some(any),
+                    quic: Some(any),
+                    admin: Some(any),
+                    ..self.addresses.clone()
+                };
+                Process::start(&self.builder, &self.data, &wanted)?
+            }
+            outcome => outcome?,
+        };
         self.process = process;
         self.addresses = addresses;
         Ok(started.elapsed())
