@@ -11,13 +11,13 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 
 use crate::admin::{AdminServer, AdminState};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, Topic};
 use crate::config::{Config, Transport};
-use crate::coordinator::Coordinator;
 use crate::coordinator::transaction::surroundings::Local;
 use crate::coordinator::transaction::{TransactionLog, Transactions};
-use crate::env::Clock;
+use crate::coordinator::{Coordinator, Forgotten};
 use crate::env::files::{self, Disk};
+use crate::env::{self, Clock};
 use crate::kafka::context::Services;
 use crate::kafka::dispatch::KafkaService;
 use crate::kafka::topics::{Topics, TopicsParts, check_catalog};
@@ -194,7 +194,11 @@ pub fn recover(
         clock.clone(),
     )
     .map_err(failed("groups"))?;
-    coordinator.keep_topics(|topic| catalog.topic(topic).is_some());
+    let deleted = catalog.deleted_topics();
+    let deleted = deleted.map_err(failed("catalog"))?;
+    let forgotten = coordinator.forget_topics(|topic| {
+        deleted.iter().any(|one| one.name.as_str() == topic) && catalog.topic(topic).is_none()
+    });
     let transaction_log = TransactionLog::open(&config.transactions, &catalog, &logs, &clock)
         .map_err(failed("transactions"))?;
     let topics = Topics::open(TopicsParts {
@@ -206,6 +210,10 @@ pub fn recover(
         clock: clock.clone(),
     })
     .map_err(failed("topics"))?;
+    if !deleted.is_empty() {
+        let ending = end_deletions(catalog.clone(), coordinator.clone(), (deleted, forgotten));
+        tokio::spawn(ending);
+    }
     let transactions = Transactions::open(
         config.transactions.clone(),
         transaction_log,
@@ -230,6 +238,24 @@ pub fn recover(
         metrics,
         clock,
     })
+}
+
+/// Ends deletions of topics that a crash cut short: the catalog remembers them until nothing can come back.
+async fn end_deletions(
+    catalog: Arc<Catalog>,
+    coordinator: Arc<Coordinator>,
+    (deleted, forgotten): (Vec<Topic>, Forgotten),
+) {
+    if !coordinator.are_forgotten(forgotten).await {
+        return;
+    }
+    let ended = env::blocking(move || {
+        let mut ids = deleted.iter().map(|topic| topic.id);
+        ids.try_for_each(|id| catalog.forget_deleted_topic(id))
+    });
+    if let Ok(Err(error)) = ended.await {
+        tracing::warn!(%error, "deleted topics stay in the catalog's memory until the next start");
+    }
 }
 
 /// Makes the data folder, and opens the catalog in it: on the machine's own disk as its store knows best.

@@ -77,7 +77,7 @@ fn reopening_keeps_every_noun() {
         catalog.create_topic(orders.clone()).unwrap();
         catalog.create_topic(topic("gone")).unwrap();
         let gone = catalog.delete_topic("gone").unwrap();
-        assert_eq!(catalog.deleted_topics().unwrap(), [gone.id]);
+        assert_eq!(catalog.deleted_topics().unwrap(), [gone.as_ref().clone()]);
         catalog.create_topic(topic("removed")).unwrap();
         let removed = catalog.delete_topic("removed").unwrap();
         catalog.forget_deleted_topic(removed.id).unwrap();

@@ -88,25 +88,25 @@ impl Catalog {
         self.put_topic(&store, topic)
     }
 
-    /// Deletes a topic, and remembers its id until `forget_deleted_topic`: its files are still to be removed.
+    /// Deletes a topic, and remembers it until `forget_deleted_topic`: its files and its groups' offsets are still to go.
     pub fn delete_topic(&self, name: &str) -> Result<Arc<Topic>, CatalogError> {
         let store = self.store.lock();
         let topic = self.topic(name).ok_or_else(|| missing(name))?;
         store.commit(&[
             Change::remove(Table::Topic, name),
-            Change::put(Table::DeletedTopic, &topic.id.to_string(), &topic.id)?,
+            Change::put(Table::DeletedTopic, &topic.id.to_string(), &*topic)?,
         ])?;
         self.topics.write().remove(&topic);
         Ok(topic)
     }
 
-    /// Topics that were deleted, and whose files may not be gone yet.
-    pub fn deleted_topics(&self) -> Result<Vec<TopicId>, CatalogError> {
+    /// Topics that were deleted, of which something may be left.
+    pub fn deleted_topics(&self) -> Result<Vec<Topic>, CatalogError> {
         let deleted = self.store.lock().load(Table::DeletedTopic)?.into_iter();
-        Ok(deleted.map(|(_, id)| id).collect())
+        Ok(deleted.map(|(_, topic)| topic).collect())
     }
 
-    /// The files of a deleted topic are gone.
+    /// Nothing is left of a deleted topic.
     pub fn forget_deleted_topic(&self, id: TopicId) -> Result<(), CatalogError> {
         let change = Change::remove(Table::DeletedTopic, &id.to_string());
         self.store.lock().commit(&[change])

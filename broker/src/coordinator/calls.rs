@@ -26,6 +26,14 @@ const MAX_MEMBER_ID_PREFIX: usize = 255;
 /// Topic, partition and what is committed.
 type Committed = (String, PartitionIndex, Option<CommittedOffset>);
 
+/// Tombstones on their way: where the last is, by the partition that keeps it.
+#[derive(Debug, Default)]
+#[must_use]
+pub struct Forgotten {
+    last: BTreeMap<usize, Offset>,
+    has_failed: bool,
+}
+
 impl Coordinator {
     /// Creates the offsets topic when it is missing and loads every group from it. Blocking. Damaged records are logged and
     /// passed over.
@@ -235,38 +243,45 @@ impl Coordinator {
         }
     }
 
-    /// Forgets the offsets of a deleted topic. What cannot be stored is logged: the offsets would come back with a topic of
-    /// that name, unless the broker starts before there is one.
-    pub async fn topic_deleted(&self, topic: &str) {
-        for (partition, last) in self.forget_offsets(&|name| name == topic) {
-            if let Err(error) = self.durable(partition, last).await {
-                report(&error);
-            }
-        }
+    /// Forgets the offsets of a deleted topic. False: not all of that is durable, which is logged, and they would come back
+    /// with a restart.
+    pub async fn topic_deleted(&self, topic: &str) -> bool {
+        let forgotten = self.forget_topics(|name| name == topic);
+        self.are_forgotten(forgotten).await
     }
 
-    /// Forgets the offsets of all topics but these: what a crash left between the end of a topic and that of its offsets.
-    pub fn keep_topics(&self, exists: impl Fn(&str) -> bool) {
-        self.forget_offsets(&|topic| !exists(topic));
-    }
-
-    /// Appends tombstones for the offsets of topics that are gone; the last by the partition that keeps it.
-    fn forget_offsets(&self, is_gone: &dyn Fn(&str) -> bool) -> BTreeMap<usize, Offset> {
-        let mut last_of_partition = BTreeMap::new();
+    /// Forgets the offsets of some topics, at once; `are_forgotten` waits until that is durable.
+    pub fn forget_topics(&self, is_gone: impl Fn(&str) -> bool) -> Forgotten {
+        let mut forgotten = Forgotten::default();
         for cell in self.driver.cells() {
             let buried = self.driver.with_cell(&cell, |cell, contents, _| {
-                let keys = contents.offsets.keys(is_gone);
+                let keys = contents.offsets.keys(&is_gone);
                 self.driver.bury(cell, contents, &keys, false)
             });
             match buried {
                 Some(Ok(Some(last))) => {
-                    last_of_partition.insert(cell.partition, last);
+                    forgotten.last.insert(cell.partition, last);
                 }
-                Some(Err(error)) => report(&error),
+                Some(Err(error)) => {
+                    report(&error);
+                    forgotten.has_failed = true;
+                }
                 Some(Ok(None)) | None => {}
             }
         }
-        last_of_partition
+        forgotten
+    }
+
+    /// Whether all offsets that were forgotten stay so, whatever happens.
+    pub async fn are_forgotten(&self, forgotten: Forgotten) -> bool {
+        let mut are_all = !forgotten.has_failed;
+        for (partition, last) in forgotten.last {
+            if let Err(error) = self.durable(partition, last).await {
+                report(&error);
+                are_all = false;
+            }
+        }
+        are_all
     }
 
     /// Every (group, topic, partition, committed offset), for the lag metric.

@@ -25,7 +25,7 @@ use bytes::Bytes;
 
 use crate::types::{Offset, TimestampMs};
 
-pub use calls::MAX_GROUP_ID_BYTES;
+pub use calls::{Forgotten, MAX_GROUP_ID_BYTES};
 pub use pending::Durable;
 
 /// Routes calls to groups, runs their timers, and keeps offsets in `__consumer_offsets`.

@@ -459,7 +459,7 @@ async fn the_offsets_of_a_deleted_topic_are_forgotten() {
     let mut other = committing("g", 2);
     other.offsets[0].topic = "other".into();
     broker.commit(other).await.unwrap();
-    soon(broker.coordinator.topic_deleted("orders")).await;
+    assert!(soon(broker.coordinator.topic_deleted("orders")).await);
     let left = [("g".into(), "other".into(), 0, 2)];
     assert_eq!(broker.coordinator.committed(), left);
     assert_eq!(broker.restart().coordinator.committed(), left);
@@ -474,7 +474,8 @@ async fn a_start_forgets_the_offsets_of_topics_that_are_gone() {
     broker.commit(other).await.unwrap();
     // The crash came when `orders` was gone and its offsets were not.
     let broker = broker.restart();
-    broker.coordinator.keep_topics(|topic| topic == "other");
+    let forgotten = broker.coordinator.forget_topics(|topic| topic == "orders");
+    assert!(soon(broker.coordinator.are_forgotten(forgotten)).await);
     let left = [("g".into(), "other".into(), 0, 2)];
     assert_eq!(broker.coordinator.committed(), left);
     assert_eq!(broker.restart().coordinator.committed(), left);

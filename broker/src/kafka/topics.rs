@@ -273,10 +273,20 @@ impl Topics {
             handles.by_name.remove(name);
             handles.by_id.remove(&id);
         }
-        self.blocking(move |parts| parts.remove_files(id).map_err(TopicError::storage))
+        self.blocking(move |parts| parts.logs.delete_topic(id).map_err(TopicError::storage))
             .await?;
         tracing::info!(topic = name, "topic deleted");
         Ok(handle)
+    }
+
+    /// Nothing is left of a deleted topic. Remembered a while longer it does no harm.
+    pub async fn forget_deleted(&self, id: TopicId) {
+        let forgotten = self
+            .blocking(move |parts| Ok(parts.catalog.forget_deleted_topic(id)?))
+            .await;
+        if let Err(error) = forgotten {
+            tracing::warn!(topic_id = %id, error = %error.message, "a deleted topic stays in the catalog's memory until the next start");
+        }
     }
 
     /// Raises the partition count to `partitions`; with `validate_only` nothing changes.
@@ -381,21 +391,11 @@ impl TopicsParts {
     fn remove_deleted(&self) -> Result<(), String> {
         let on_disk = self.logs.topics_on_disk()?;
         let deleted = self.catalog.deleted_topics();
-        for id in deleted.map_err(|error| error.to_string())? {
-            if on_disk.contains(&id) {
-                tracing::info!(topic_id = %id, "removing the files of a topic whose deletion was cut short");
+        for topic in deleted.map_err(|error| error.to_string())? {
+            if on_disk.contains(&topic.id) {
+                tracing::info!(topic = %topic.name, topic_id = %topic.id, "removing the files of a topic whose deletion was cut short");
+                self.logs.delete_topic(topic.id)?;
             }
-            self.remove_files(id)?;
-        }
-        Ok(())
-    }
-
-    /// Removes what a deleted topic had on the disk. Blocking.
-    fn remove_files(&self, id: TopicId) -> Result<(), String> {
-        self.logs.delete_topic(id)?;
-        // Remembered a while longer it does no harm.
-        if let Err(error) = self.catalog.forget_deleted_topic(id) {
-            tracing::warn!(topic_id = %id, %error, "a deleted topic stays in the catalog's memory until the next start");
         }
         Ok(())
     }

@@ -65,7 +65,10 @@ async fn delete(context: &Context, asked: &DeleteTopicState) -> Result<Deleted, 
         ));
     }
     let deleted = context.services.topics.delete(name).await?;
-    context.services.coordinator.topic_deleted(name).await;
+    if context.services.coordinator.topic_deleted(name).await {
+        let topics = &context.services.topics;
+        topics.forget_deleted(deleted.topic.id).await;
+    }
     Ok((context.topic_out(name).map(TopicName), deleted.topic.id.0))
 }
 
