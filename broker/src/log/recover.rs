@@ -245,6 +245,15 @@ impl Recovery<'_> {
     fn begin_at(&mut self, checkpoint: Checkpoint, bases: &[Offset]) -> io::Result<Vec<Offset>> {
         let log_start = checkpoint.log_start;
         self.state.log_start = log_start;
+        // A crash may have come between the checkpoint's rename and the sync of its name. What is given away or shown by it
+        // must not come back with an older one.
+        if bases.iter().any(|base| *base < log_start) {
+            self.shared.disk.sync_folder(self.folder)?;
+        }
+        let (replaced, bases): (Vec<Offset>, Vec<Offset>) = bases.iter().partition(|base| {
+            let mut listed = checkpoint.segments.iter();
+            listed.any(|extent| extent.base_offset < **base && **base < extent.next_offset)
+        });
         let open = checkpoint.producers.open_transactions();
         let open = open.iter().map(|one| (one.first_offset, one.producer_id));
         self.state.transactions = Transactions::restore(open, checkpoint.aborted);
@@ -252,7 +261,7 @@ impl Recovery<'_> {
         self.state.marks = checkpoint.marks;
         self.state.cleaning = checkpoint.cleaning;
         let Some((mut clean, mut sealed)) = checkpoint.segments.split_last() else {
-            return Ok(bases.to_vec());
+            return Ok(bases);
         };
         // One that had only just begun may turn out blank: then the log goes on in the one before it.
         if clean.end == HEADER_BLOCK
@@ -289,6 +298,8 @@ impl Recovery<'_> {
         }
         let (before, rest): (Vec<Offset>, Vec<Offset>) =
             bases.iter().partition(|base| **base < clean.base_offset);
+        // Only their files were still there.
+        self.discard(&replaced)?;
         for base in before {
             let is_known = sealed
                 .iter()
@@ -296,11 +307,8 @@ impl Recovery<'_> {
             if is_known {
                 continue;
             }
-            let is_replaced = sealed
-                .iter()
-                .any(|extent| extent.base_offset < base && base < extent.next_offset);
-            if base < log_start || is_replaced {
-                // Retention or compaction had let go of it; only its file was still there.
+            if base < log_start {
+                // Retention had let go of it.
                 self.discard(&[base])?;
             } else {
                 self.stopped(base, "the checkpoint does not know this segment");

@@ -272,6 +272,31 @@ fn a_crash_at_any_call_of_a_round_leaves_the_old_or_the_new() {
     }
 }
 
+#[test]
+fn replaced_files_go_after_a_crash_although_the_newest_segment_is_empty() {
+    let mut is_done = false;
+    for calls in 0..60 {
+        let mut world = World::new(Random(7));
+        let mut topic = world.fixture.topic.clone();
+        topic.segment_bytes = 4096 + 300;
+        world.log.set_config(Arc::new(topic.clone()));
+        for _ in 0..12 {
+            world.append();
+        }
+        assert!(world.log.stats().segments > 2);
+        // All that is sealed fits one segment, and the round begins another behind it.
+        topic.segment_bytes = 1 << 20;
+        topic.max_compaction_lag_ms = 1;
+        world.log.set_config(Arc::new(topic));
+        world.fixture.clock.advance(1);
+        world.fixture.disk.faults.end_after(calls);
+        is_done = world.logs.step(Work::Clean);
+        world.restart_after_crash();
+        world.check();
+    }
+    assert!(is_done, "the last round came to its end");
+}
+
 /// What a committed reader makes of the log, as Kafka's clients do it.
 fn committed(log: &PartitionLog, from: Offset) -> Vec<Entry> {
     let mut found = Vec::new();

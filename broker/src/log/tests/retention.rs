@@ -251,3 +251,28 @@ fn only_topics_that_delete_take_records_away() {
         Err(DeleteRecordsError::NotAllowed)
     );
 }
+
+#[test]
+fn what_a_start_gives_away_does_not_come_back_with_an_older_checkpoint() {
+    let mut fixture = Fixture::new();
+    let (logs, log) = filled(&mut fixture);
+    let first = segment_file(fixture.directory.path(), 1, 0);
+    let content = std::fs::read(&first).expect("a segment");
+    assert_eq!(log.delete_records(Some(7)), Ok(7));
+    // As after a crash behind the checkpoint's rename: its name may not be durable.
+    let crashed = fixture.copy();
+    let first = segment_file(crashed.path(), 1, 0);
+    std::fs::write(&first, content).expect("written");
+    drop((log, logs));
+    let logs = fixture.open_at(crashed.path());
+    fixture
+        .disk
+        .faults
+        .fail(Operation::Sync, 0, rustix::io::Errno::IO);
+    let topic = Arc::new(fixture.topic.clone());
+    logs.open_partition(id(1), topic).expect_err("not opened");
+    assert!(first.exists(), "nothing goes before the name is durable");
+    fixture.disk.faults.heal();
+    assert_eq!(fixture.partition(&logs, 1).offsets().log_start, 7);
+    assert!(!first.exists());
+}
