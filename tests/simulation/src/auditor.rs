@@ -16,10 +16,10 @@ use crate::disk::SimulatedDisk;
 use crate::ops::{fetch, fetch_offset};
 use crate::outcomes;
 use crate::shadow::transaction::Committed;
-use crate::shadow::{Presence, Removable, Shadow, Target, code};
+use crate::shadow::{Looked, Presence, Shadow, Target, code};
 use crate::wire::{self, Read};
 
-const METADATA_VERSION: i16 = 9;
+const METADATA_VERSION: i16 = 12;
 const LIST_OFFSETS_VERSION: i16 = 7;
 const DESCRIBE_CONFIGS_VERSION: i16 = 4;
 const TOPIC: i8 = 2;
@@ -137,7 +137,7 @@ async fn topics(asker: Asker<'_>, shadow: &mut Shadow) -> Asked<()> {
     for topic in answer.topics {
         if !topic.is_internal {
             let name = topic.name.map(|name| name.to_string()).unwrap_or_default();
-            found.insert(name, topic.partitions.len());
+            found.insert(name, (topic.partitions.len(), topic.topic_id));
         }
     }
     for name in found.keys() {
@@ -150,10 +150,13 @@ async fn topics(asker: Asker<'_>, shadow: &mut Shadow) -> Asked<()> {
             continue;
         };
         match (topic.presence, found.get(&name)) {
-            (_, Some(partitions)) if *partitions != topic.partitions.len() => {
+            (_, Some((partitions, _))) if *partitions != topic.partitions.len() => {
                 return Err(format!("topic {name} has {partitions} partitions").into());
             }
-            (_, Some(_)) => topic.presence = Presence::Present,
+            (_, Some((_, id))) => {
+                topic.presence = Presence::Present;
+                topic.id = Some(*id);
+            }
             (Presence::Present, None) => return Err(format!("topic {name} is lost").into()),
             (_, None) => shadow.forget_topic(&name),
         }
@@ -247,9 +250,12 @@ pub(crate) async fn records(
         if data.error_code != code::NONE {
             return Err(format!("reading at {next}: error {}", data.error_code).into());
         }
-        let records = wire::read(data.records.clone().unwrap_or_default())?;
-        let Some(last) = records.last() else { break };
-        next = last.offset.max(next) + 1;
+        let bytes = data.records.clone().unwrap_or_default();
+        let Some(until) = wire::next_offset(&bytes) else {
+            break;
+        };
+        let records = wire::read_from(bytes, next)?;
+        next = until.max(next + 1);
         if isolation == READ_COMMITTED {
             shown.extend(fetch::committed(&data, &records)?);
         }
@@ -268,7 +274,11 @@ async fn partition(
     let last_stable = offset(asker, target, (LATEST, READ_COMMITTED)).await?;
     let end = offset(asker, target, (LATEST, READ_UNCOMMITTED)).await?;
     let has_stopped = asker.broker.has_stopped(&target.topic, target.partition);
-    let how = (READ_UNCOMMITTED, has_stopped);
+    let skips = has_stopped
+        || shadow
+            .partition(target)
+            .is_some_and(|partition| partition.has_damage());
+    let how = (READ_UNCOMMITTED, skips);
     let records = records(asker, target, (start, end), how).await;
 
     let named = |error: String| format!("{}-{}: {error}", target.topic, target.partition);
@@ -276,16 +286,21 @@ async fn partition(
     let Some(topic) = shadow.same(target) else {
         return Ok(());
     };
-    let removable = Removable {
+    let looked = Looked {
+        start,
+        end,
+        records: &records,
+        now_ms,
         before: now_ms.saturating_sub(topic.min_retention_ms),
         any: topic.ever_bounded,
+        is_sure: !shadow.may_stop,
     };
     let Some(partition) = shadow.partition(target) else {
         return Ok(());
     };
     match has_stopped {
         true => partition.audit_stopped(start, &records),
-        false => partition.audit(start, end, &records, removable),
+        false => partition.audit(looked),
     }
     .map_err(named)?;
     if !has_stopped {
@@ -293,6 +308,7 @@ async fn partition(
             start,
             last_stable,
             reads: &records,
+            skips,
         };
         let judged = outcomes::partition(asker, shadow, target, seen).await;
         judged.map_err(|error| error.with(named))?;

@@ -29,6 +29,8 @@ pub struct Seen<'a> {
     pub start: i64,
     pub last_stable: i64,
     pub reads: &'a [Read],
+    /// Holes are read around.
+    pub skips: bool,
 }
 
 /// Compares one partition's markers with what a reader of committed records is shown.
@@ -52,7 +54,7 @@ pub async fn partition(
         .into());
     }
     let range = (seen.start, seen.last_stable);
-    let (_, shown) = records(asker, target, range, (READ_COMMITTED, false)).await?;
+    let (_, shown) = records(asker, target, range, (READ_COMMITTED, seen.skips)).await?;
     let mut expected = Committed::default();
     for read in seen.reads {
         let Some(number) = read.number().filter(|_| read.offset < seen.last_stable) else {

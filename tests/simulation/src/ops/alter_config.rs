@@ -27,7 +27,7 @@ const CHANGES: &[(&str, &str)] = &[
 ];
 
 pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
-    let target = around.target()?;
+    let target = around.any_target()?;
     let (name, value) = *around.random.pick(CHANGES)?;
     let topic = around.shadow.same(&target)?;
     if topic.is_changing {

@@ -14,7 +14,7 @@ const VERSION: i16 = 8;
 const GROUPS: u64 = 2;
 
 pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
-    let target = around.target()?;
+    let target = around.any_target()?;
     let position = Position {
         group: format!("group-{}", around.random.below(GROUPS)),
         topic: target.topic.clone(),

@@ -5,12 +5,42 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 
 use super::Surroundings;
 use crate::network::Request;
-use crate::shadow::{Presence, Topic, code};
+use crate::random::Random;
+use crate::shadow::{Kind, Presence, Topic, code};
 use crate::wire;
 
 const VERSION: i16 = 7;
 const NAMES: u64 = 3;
 const MAX_PARTITIONS: u64 = 3;
+
+const RETENTION_OF_TOMBSTONES: &str = "delete.retention.ms";
+
+/// What the topic is like, and the settings that make it so.
+fn kind(around: &mut Surroundings<'_>) -> (Kind, Vec<(&'static str, &'static str)>) {
+    let random = &mut *around.random;
+    let pick = |random: &mut Random, values: &[&'static str]| {
+        random.pick(values).copied().unwrap_or_default()
+    };
+    match random.below(10) {
+        0..=2 => {
+            let tombstones = pick(random, &["1000", "60000", "86400000"]);
+            let mut configs = vec![
+                ("cleanup.policy", "compact"),
+                ("min.cleanable.dirty.ratio", "0.01"),
+                (RETENTION_OF_TOMBSTONES, tombstones),
+            ];
+            if random.percent(70) {
+                configs.push(("max.compaction.lag.ms", pick(random, &["20", "1000"])));
+            }
+            (Kind::Compacted, configs)
+        }
+        3..=4 => {
+            let choice = pick(random, &["skip", "stop"]);
+            (Kind::Frail, vec![("tidegate.damaged-records", choice)])
+        }
+        _ => (Kind::Ordinary, Vec::new()),
+    }
+}
 
 pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
     let name = format!("topic-{}", around.random.below(NAMES));
@@ -22,9 +52,17 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
     let mut topic = Topic::new(incarnation, usize::try_from(partitions).unwrap_or(1));
     let mut configs = Vec::new();
     if around.random.percent(15) {
-        topic.ask("tidegate.durability", "os");
-        topic.settle("tidegate.durability", "os");
         configs.push(("tidegate.durability", "os"));
+    }
+    let (kind, more) = kind(around);
+    configs.extend(more);
+    topic.kind = kind;
+    for (name, value) in &configs {
+        topic.ask(name, value);
+        topic.settle(name, value);
+        if *name == RETENTION_OF_TOMBSTONES {
+            topic.compact(value.parse().unwrap_or(0));
+        }
     }
     around.shadow.topics.insert(name.clone(), topic);
     let configs = configs.iter().map(|(name, value)| {
@@ -41,7 +79,7 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
         .with_topics(vec![wanted])
         .with_timeout_ms(10_000);
     let line = around.line();
-    let label = format!("create {name} with {partitions} partitions");
+    let label = format!("create {name} with {partitions} partitions: {kind:?}");
     Some(
         around.request(line, label, (VERSION, &request), move |shadow, answer| {
             let Some(answer) = answer else { return Ok(()) };

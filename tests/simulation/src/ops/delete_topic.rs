@@ -10,7 +10,7 @@ use crate::wire;
 const VERSION: i16 = 5;
 
 pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
-    let name = around.target()?.topic;
+    let name = around.any_target()?.topic;
     let topic = around.shadow.topics.get_mut(&name)?;
     if topic.flights > 0 || topic.is_changing {
         return None;

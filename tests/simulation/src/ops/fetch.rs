@@ -63,15 +63,41 @@ fn observe(shadow: &mut Shadow, target: &Target, seen: &Committed) -> Result<(),
     Ok(())
 }
 
+fn is_damaged(shadow: &mut Shadow, target: &Target, offset: i64) -> bool {
+    let partition = shadow.partition(target);
+    partition.is_some_and(|partition| partition.is_damaged(offset))
+}
+
+/// Nothing is missing that must be there.
+fn check_lost(
+    shadow: &mut Shadow,
+    target: &Target,
+    (from, until): (i64, i64),
+    records: &[Read],
+) -> Result<(), String> {
+    let now_ms = shadow.now_ms;
+    let found = records.iter().filter_map(Read::number).collect();
+    let partition = shadow.partition(target).ok_or("no such partition")?;
+    match partition.lost(from..until, &found, now_ms) {
+        Some((offset, number)) => Err(format!("record {number} at offset {offset} is missing")),
+        None => Ok(()),
+    }
+}
+
 pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
-    let target = around.target()?;
+    let target = around.any_target()?;
     let (start, end) = around.shadow.partition(&target)?.ends();
     let span = u64::try_from(end - start).unwrap_or(0);
     let back = match around.random.percent(60) {
         true => around.random.below(span.min(10) + 1),
         false => around.random.below(span + 1),
     };
-    let from = end - i64::try_from(back).unwrap_or(0);
+    // What was deleted stays so.
+    let is_below = start > 0 && around.random.percent(5);
+    let from = match is_below {
+        true => start - 1,
+        false => end - i64::try_from(back).unwrap_or(0),
+    };
     let max_bytes = *around.random.pick(&[1, 1000, 1 << 20])?;
     let wait = *around.random.pick(&[0, 0, 50])?;
     let topic = around.shadow.same(&target)?;
@@ -100,13 +126,17 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
                 .and_then(|topic| topic.partitions.into_iter().next())
                 .ok_or("the answer names no partition")?;
             match data.error_code {
+                code::NONE if is_below => return Err(format!("the log starts at {start}")),
                 code::NONE => {}
+                code::CORRUPT_MESSAGE if is_damaged(shadow, &target, from) => return Ok(()),
                 // Retention may have passed, and what was only appended may be gone.
                 code::OFFSET_OUT_OF_RANGE => return Ok(()),
                 code::KAFKA_STORAGE_ERROR if shadow.had_fault => return Ok(()),
                 error => return Err(format!("error {error}")),
             }
-            let records = wire::read(data.records.clone().unwrap_or_default())?;
+            let bytes = data.records.clone().unwrap_or_default();
+            let until = wire::next_offset(&bytes).unwrap_or(from);
+            let records = wire::read_from(bytes, from)?;
             if records
                 .last()
                 .is_some_and(|last| last.offset >= data.high_watermark)
@@ -117,7 +147,8 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
                 ));
             }
             let partition = shadow.partition(&target).ok_or("no such partition")?;
-            partition.read(from, &records, held)?;
+            partition.read((from, until), &records, held)?;
+            check_lost(shadow, &target, (from, until), &records)?;
             if is_committed {
                 let seen = committed(&data, &records)?;
                 observe(shadow, &target, &seen)?;

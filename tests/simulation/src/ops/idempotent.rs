@@ -36,7 +36,7 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
         return None;
     }
     let base_sequence = producer.next_sequence;
-    let numbers = produce::numbers(around);
+    let numbers = produce::numbers_for(around, &target);
     let now = around.now_ms;
     around.shadow.partition(&target)?.send(&numbers, now, true);
     let template = BatchTemplate {
@@ -65,7 +65,7 @@ fn line(index: usize) -> usize {
 fn initialize(around: &mut Surroundings<'_>, index: usize) -> Request {
     around.shadow.producers[index].is_initializing = true;
     let generation = around.shadow.producers[index].generation;
-    let target = around.target();
+    let target = around.any_target();
     let request = InitProducerIdRequest::default()
         .with_transactional_id(None)
         .with_transaction_timeout_ms(60_000)
@@ -116,9 +116,8 @@ fn send(around: &mut Surroundings<'_>, index: usize, place: usize) -> Request {
     let sequence = batch.base_sequence;
     let request = produce::request(&target, -1, batch.batch.clone());
     let label = format!(
-        "producer {index} sends {}..{} (sequence {sequence}) to {}-{}",
-        batch.numbers[0],
-        batch.numbers[0] + batch.numbers.len() as u64,
+        "producer {index} sends {} (sequence {sequence}) to {}-{}",
+        produce::named(&batch.numbers),
         target.topic,
         target.partition
     );

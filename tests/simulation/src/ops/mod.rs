@@ -3,10 +3,12 @@
 mod alter_config;
 mod commit_offset;
 mod create_topic;
+mod delete_records;
 mod delete_topic;
 pub(crate) mod fetch;
 pub(crate) mod fetch_offset;
 mod idempotent;
+mod list_offsets;
 mod produce;
 pub(crate) mod transaction;
 
@@ -17,7 +19,7 @@ use tidegate::log::records::BatchTemplate;
 
 use crate::network::Request;
 use crate::random::Random;
-use crate::shadow::{Shadow, Target};
+use crate::shadow::{Kind, Shadow, Target};
 use crate::wire;
 
 /// What an operation is made from.
@@ -53,6 +55,16 @@ pub const OPERATIONS: &[Operation] = &[
         name: "alter config",
         weight: 2,
         issue: alter_config::issue,
+    },
+    Operation {
+        name: "delete records",
+        weight: 2,
+        issue: delete_records::issue,
+    },
+    Operation {
+        name: "list offsets",
+        weight: 8,
+        issue: list_offsets::issue,
     },
     Operation {
         name: "produce",
@@ -111,7 +123,18 @@ impl Surroundings<'_> {
         usize::try_from(self.random.below(SHARED_LINES)).unwrap_or(0)
     }
 
+    /// A partition of an ordinary topic.
     fn target(&mut self) -> Option<Target> {
+        let mut targets = self.shadow.targets();
+        targets.retain(|target| {
+            let topic = self.shadow.topics.get(&target.topic);
+            topic.is_some_and(|topic| topic.kind == Kind::Ordinary)
+        });
+        self.random.pick(&targets).cloned()
+    }
+
+    /// A partition of any topic.
+    fn any_target(&mut self) -> Option<Target> {
         let targets = self.shadow.targets();
         self.random.pick(&targets).cloned()
     }

@@ -9,11 +9,13 @@ use tidegate::log::records::BatchTemplate;
 
 use super::Surroundings;
 use crate::network::Request;
-use crate::shadow::{Target, code};
+use crate::shadow::{Kind, Target, code};
 use crate::wire;
 
 pub(crate) const VERSION: i16 = 9;
 const MAX_RECORDS: u64 = 8;
+/// Of a hundred records of a compacted topic.
+const TOMBSTONES: u64 = 25;
 
 /// One batch for one partition.
 pub(super) fn request(target: &Target, acks: i16, batch: Bytes) -> ProduceRequest {
@@ -37,7 +39,7 @@ pub(super) fn outcome(answer: ProduceResponse) -> Result<PartitionProduceRespons
         .ok_or_else(|| "the answer names no partition".to_owned())
 }
 
-/// Some records for a partition.
+/// Some records.
 pub(super) fn numbers(around: &mut Surroundings<'_>) -> Vec<u64> {
     let count = match around.random.percent(5) {
         true => 40,
@@ -46,9 +48,29 @@ pub(super) fn numbers(around: &mut Surroundings<'_>) -> Vec<u64> {
     around.shadow.numbers(usize::try_from(count).unwrap_or(1))
 }
 
+/// Some records for a partition; on a compacted topic tombstones are among them.
+pub(super) fn numbers_for(around: &mut Surroundings<'_>, target: &Target) -> Vec<u64> {
+    let mut numbers = numbers(around);
+    let topic = around.shadow.topics.get(&target.topic);
+    if topic.is_some_and(|topic| topic.kind == Kind::Compacted) {
+        for number in &mut numbers {
+            if around.random.percent(TOMBSTONES) {
+                *number |= wire::TOMBSTONE;
+            }
+        }
+    }
+    numbers
+}
+
+/// Numbers for the trace.
+pub(super) fn named(numbers: &[u64]) -> String {
+    let first = numbers.first().map_or(0, |first| first & !wire::TOMBSTONE);
+    format!("{first}..{}", first + numbers.len() as u64)
+}
+
 pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
-    let target = around.target()?;
-    let numbers = numbers(around);
+    let target = around.any_target()?;
+    let numbers = numbers_for(around, &target);
     let acks = *around.random.pick(&[-1, -1, 1, 1, 0])?;
     let now = around.now_ms;
     let topic = around.shadow.same(&target)?;
@@ -58,9 +80,8 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
     let batch = wire::batch(BatchTemplate::PLAIN, now, &numbers);
     let line = around.line();
     let label = format!(
-        "produce {}..{} to {}-{} with acks {acks}",
-        numbers[0],
-        numbers[0] + numbers.len() as u64,
+        "produce {} to {}-{} with acks {acks}",
+        named(&numbers),
         target.topic,
         target.partition
     );

@@ -2,6 +2,7 @@
 //!
 //! An answer that never came leaves a choice of truths; the auditor's next look narrows it again.
 
+mod compaction;
 mod group;
 mod partition;
 mod producer;
@@ -12,9 +13,9 @@ pub mod transactional;
 use std::collections::{BTreeMap, BTreeSet};
 
 pub use group::Committed;
-pub use partition::{Partition, Removable};
+pub use partition::{Looked, Partition};
 pub use producer::{Producer, Unanswered};
-pub use topic::{Presence, Setting, Topic};
+pub use topic::{Kind, Presence, Setting, Topic};
 
 use self::transaction::Transactions;
 
@@ -22,10 +23,12 @@ use self::transaction::Transactions;
 pub mod code {
     pub const NONE: i16 = 0;
     pub const OFFSET_OUT_OF_RANGE: i16 = 1;
+    pub const CORRUPT_MESSAGE: i16 = 2;
     pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
     pub const NOT_LEADER: i16 = 6;
     pub const COORDINATOR_NOT_AVAILABLE: i16 = 15;
     pub const UNKNOWN_SERVER_ERROR: i16 = -1;
+    pub const POLICY_VIOLATION: i16 = 44;
     pub const OUT_OF_ORDER_SEQUENCE: i16 = 45;
     pub const KAFKA_STORAGE_ERROR: i16 = 56;
 }

@@ -14,6 +14,16 @@ pub enum Presence {
     PerhapsDeleted,
 }
 
+/// What may become of a topic's records.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    Ordinary,
+    /// The cleaner keeps the latest of each key.
+    Compacted,
+    /// Bits on the disk flip.
+    Frail,
+}
+
 /// One setting's value.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Setting {
@@ -29,6 +39,9 @@ pub struct Topic {
     /// Tells a topic from an earlier one of its name.
     pub incarnation: u64,
     pub presence: Presence,
+    pub kind: Kind,
+    /// As the broker names it, once it has told.
+    pub id: Option<uuid::Uuid>,
     pub partitions: Vec<Partition>,
     pub settings: BTreeMap<String, Setting>,
     /// Counts the changes of its durability that were asked for or answered.
@@ -56,6 +69,8 @@ impl Topic {
         Self {
             incarnation,
             presence: Presence::PerhapsCreated,
+            kind: Kind::Ordinary,
+            id: None,
             partitions: vec![Partition::default(); partitions],
             settings: BTreeMap::new(),
             durability_changes: 0,
@@ -64,6 +79,13 @@ impl Topic {
             ever_bounded: false,
             flights: 0,
             is_changing: false,
+        }
+    }
+
+    /// The cleaner keeps tombstones for so many milliseconds.
+    pub fn compact(&mut self, retention_ms: i64) {
+        for partition in &mut self.partitions {
+            partition.compaction = Some(retention_ms);
         }
     }
 
