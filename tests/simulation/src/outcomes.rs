@@ -111,13 +111,14 @@ pub async fn ids(asker: Asker<'_>, shadow: &mut Shadow) -> Asked<()> {
             )
         })
         .collect();
+    let now_ms = asker.broker.services().clock.now_ms();
     for index in 0..shadow.transactions.clients.len() {
         let id = transaction::transactional_id(index);
         let client = &shadow.transactions.clients[index];
         let Some(newest) = client.newest else {
             continue;
         };
-        let may_be_forgotten = client.live.may_be_forgotten(shadow.now_ms)
+        let may_be_forgotten = client.live.may_be_forgotten(now_ms)
             || client.live.identity.is_none()
             || client.live.must_ask.is_some();
         if !listed.contains_key(&id) {

@@ -56,7 +56,7 @@ pub struct Instance {
     /// By partition, in the present epoch.
     pub sequences: BTreeMap<Target, i32>,
     pub open: Option<Open>,
-    /// When it was last given an identity, or asked for the end of a transaction.
+    /// When it was last given an identity, or began a transaction that has ended.
     pub idle_since_ms: i64,
     /// Something happened for which the broker may fence it.
     pub may_be_fenced: bool,
@@ -166,7 +166,10 @@ impl Instance {
     /// Its transactional id may be unused for too long.
     pub fn may_be_forgotten(&self, now_ms: i64) -> bool {
         let expiry_ms = i64::try_from(EXPIRY_MS).unwrap_or(i64::MAX);
-        now_ms.saturating_sub(self.idle_since_ms) >= expiry_ms
+        let known = self.open.as_ref().filter(|open| open.is_known());
+        // From then on somebody may have ended it.
+        let since_ms = known.map_or(self.idle_since_ms, |open| open.since_ms);
+        now_ms.saturating_sub(since_ms) >= expiry_ms
     }
 
     /// Its transaction's time may be up.

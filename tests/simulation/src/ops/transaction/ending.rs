@@ -46,9 +46,7 @@ pub(super) fn again(around: &mut Surroundings<'_>, index: usize) -> Option<Reque
 }
 
 fn send(around: &mut Surroundings<'_>, index: usize) -> Option<Request> {
-    let now = around.now_ms;
     let live = &mut around.client(index).live;
-    live.idle_since_ms = now;
     let ((id, epoch), style) = (live.identity?, live.style);
     let generation = live.generation;
     let open = live.open.as_mut()?;
@@ -129,6 +127,7 @@ fn done(
     abandon(shadow, &open);
     let live = &mut shadow.transactions.clients[sender.index].live;
     live.open = None;
+    live.idle_since_ms = open.since_ms;
     match style {
         // Whether the broker has numbered the unanswered batches nobody knows.
         Style::Explicit if !open.batches.is_empty() => live.raise_epoch(),

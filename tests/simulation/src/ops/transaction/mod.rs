@@ -219,8 +219,7 @@ fn forgotten(shadow: &mut Shadow, sender: Sender) -> Result<(), String> {
     let Some(live) = live(shadow, sender) else {
         return shadow.transactions.end(sender.key);
     };
-    let is_known = live.open.as_ref().is_some_and(Open::is_known);
-    if is_known || !live.may_be_forgotten(now_ms) {
+    if !live.may_be_forgotten(now_ms) {
         return Err("forgotten without a reason".into());
     }
     shadow.count("forgotten");

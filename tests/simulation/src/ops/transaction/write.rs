@@ -86,6 +86,9 @@ pub(super) fn late(around: &mut Surroundings<'_>, index: usize) -> Option<Reques
     }
     let open = around.client(index).live.open.as_ref()?;
     let (key, batch) = (open.key, open.batches.first()?.clone());
+    if !around.is_present(&batch.target) {
+        return None;
+    }
     around.shadow.same(&batch.target)?.flights += 1;
     let request = produce::request(&batch.target, -1, batch.bytes.clone())
         .with_transactional_id(Some(wire::text(&transactional_id(index)).into()));
