@@ -44,6 +44,18 @@ pub enum Defect {
     ReuseProducerIds,
     /// The catalog's changes are never synced.
     CatalogWithoutSync,
+    /// The cleaner takes tombstones that readers may still need.
+    DropTombstonesEarly,
+    /// The cleaner keeps the oldest record of a key and takes the newer ones.
+    KeepOlderValue,
+    /// A compacted segment takes the place of the old ones before it is synced.
+    ReplaceBeforeSync,
+    /// The checkpoint does not say which segments are being replaced.
+    ForgetReplacing,
+    /// A deletion of records is answered before the log's new start is durable.
+    AnswerDeletionBeforeCheckpoint,
+    /// Readers are given batches whose bytes do not match their checksum.
+    ServeDamaged,
     /// The end of a transaction is answered before its outcome is durable.
     AnswerEndBeforeSync,
     /// Markers are written before the outcome is durable.
@@ -73,7 +85,7 @@ pub enum Defect {
 }
 
 impl Defect {
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 36] = [
         Self::SkipSync,
         Self::AcknowledgeBeforeSync,
         Self::IgnoreFailedSync,
@@ -91,6 +103,12 @@ impl Defect {
         Self::AnswerOffsetCommitBeforeSync,
         Self::ReuseProducerIds,
         Self::CatalogWithoutSync,
+        Self::DropTombstonesEarly,
+        Self::KeepOlderValue,
+        Self::ReplaceBeforeSync,
+        Self::ForgetReplacing,
+        Self::AnswerDeletionBeforeCheckpoint,
+        Self::ServeDamaged,
         Self::AnswerEndBeforeSync,
         Self::MarkBeforeDecision,
         Self::SkipMarker,

@@ -17,7 +17,7 @@ use crate::disk::{Mounted, SimulatedDisk};
 use crate::ops::transaction::EXPIRY_MS;
 
 /// Where the broker's data is on the simulated disk.
-const DATA: &str = "/data";
+pub const DATA: &str = "/data";
 /// Series of metrics: enough for what a run touches.
 const SERIES: usize = 1000;
 

@@ -11,6 +11,7 @@
 
 pub mod auditor;
 pub mod broker;
+pub mod damage;
 pub mod disk;
 pub mod network;
 pub mod ops;

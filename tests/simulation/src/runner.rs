@@ -92,6 +92,9 @@ pub fn run(options: Options) -> Result<Report, Box<Violation>> {
             }
         };
         world.disk.restart(crash);
+        if crash.is_none() && !world.shadow.had_fault {
+            world.flip_bits();
+        }
         if crash == Some(Crash::Power) || world.shadow.may_stop {
             world.shadow.lose_what_is_not_held();
         }

@@ -7,6 +7,7 @@ use tidegate::log::Work;
 
 use crate::auditor::{self, Asker, Unanswered};
 use crate::broker::Broker;
+use crate::damage;
 use crate::disk::{Crash, SimulatedDisk};
 use crate::network::Network;
 use crate::ops::{OPERATIONS, Surroundings};
@@ -19,6 +20,8 @@ use crate::trace::Trace;
 const BEGINNING: i64 = 1_700_000_000_000;
 /// Requests on their way at most.
 const MAX_FLIGHTS: usize = 12;
+/// Bits that flip between two lives, at most.
+const FLIPS: u64 = 8;
 /// Turns that the last requests may take.
 const PATIENCE: u64 = 2000;
 
@@ -104,6 +107,16 @@ impl World {
     fn say(&mut self, line: impl Into<String>) {
         let line = format!("{:>5} {}", self.steps, line.into());
         self.trace.line(line);
+    }
+
+    /// Bits flip on the disk while the broker is down.
+    pub fn flip_bits(&mut self) {
+        for _ in 0..self.random.below(FLIPS) {
+            let flipped = damage::flip(&self.disk, &mut self.shadow, &mut self.random);
+            if let Some(line) = flipped {
+                self.say(line);
+            }
+        }
     }
 
     /// One life of the broker, from its start to its end.

@@ -25,6 +25,7 @@ use super::batch::{
 use super::records::{self, Record};
 use super::transactions::Aborted;
 use super::{AppendError, MarkerOutcome};
+use crate::env::defects::{self, Defect};
 use crate::types::{Offset, TimestampMs};
 
 /// Decompression bound of a batch on a compacted topic: larger ones are refused at produce, and kept as they are when
@@ -159,7 +160,11 @@ impl Rules {
             // Written before the topic was compacted: nothing tells when it is outdated.
             return false;
         };
-        let is_latest = self.map.get(key).is_none_or(|latest| offset >= latest);
+        let is_latest = match self.map.get(key) {
+            Some(latest) if defects::has(Defect::KeepOlderValue) => offset < latest,
+            latest => latest.is_none_or(|latest| offset >= latest),
+        };
+        let is_due = is_due || defects::has(Defect::DropTombstonesEarly);
         is_latest && (record.value.is_some() || !is_due)
     }
 

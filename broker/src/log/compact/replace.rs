@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::CleanError;
+use crate::env::defects::{self, Defect};
 use crate::log::batch::{Batch, HEADER_SIZE, at};
 use crate::log::checkpoint::Replacing;
 use crate::log::file::{Access, File};
@@ -125,7 +126,9 @@ impl<'a> Output<'a> {
         self.header.compacted = Some(extent);
         let block = self.header.encode();
         self.file.write_at(&block, &[], 0, u64::MAX)?;
-        self.file.sync()?;
+        if !defects::has(Defect::ReplaceBeforeSync) {
+            self.file.sync()?;
+        }
         let segment = Segment::known(self.log.id(), &self.log.folder, extent);
         let index = std::mem::replace(&mut self.index, Index::new(0, 1));
         segment.hold(self.header, Arc::clone(&self.file), index);
@@ -159,10 +162,12 @@ impl PartitionLog {
         // would pass over what came after it.
         self.transactions.lock().forget_markers(&forgotten);
         let extent = new.segment.extent();
-        self.cleaning.lock().replacing = Some(Replacing {
+        let replacing = Replacing {
             base_offset: extent.base_offset,
             next_offset: extent.next_offset,
-        });
+        };
+        self.cleaning.lock().replacing =
+            (!defects::has(Defect::ForgetReplacing)).then_some(replacing);
         let outcome = self
             .write_checkpoint()
             .map_err(CleanError::Storage)

@@ -289,6 +289,18 @@ impl SimulatedDisk {
             .collect()
     }
 
+    /// What reads of a file see.
+    pub fn content(&self, path: &Path) -> Option<Vec<u8>> {
+        let state = self.state.lock();
+        let Some(Item::File(node)) = state.names.get(path) else {
+            return None;
+        };
+        let node = &state.nodes[node];
+        let mut content = Vec::with_capacity(usize::try_from(node.length()).ok()?);
+        node.read(&mut content, 0);
+        Some(content)
+    }
+
     /// Turns over one bit of a file's synced content; false when that cannot be.
     pub fn flip(&self, path: &Path, position: u64, bit: u32) -> bool {
         let mut state = self.state.lock();

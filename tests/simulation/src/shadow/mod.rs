@@ -11,6 +11,7 @@ pub mod transaction;
 pub mod transactional;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 
 pub use group::Committed;
 pub use partition::{Looked, Partition};
@@ -66,6 +67,8 @@ pub struct Shadow {
     pub had_loss: bool,
     /// The broker's time.
     pub now_ms: i64,
+    /// Files of which a bit has flipped on the disk.
+    pub flipped: BTreeSet<PathBuf>,
     next_number: u64,
     next_incarnation: u64,
     correlation: i32,
