@@ -23,7 +23,8 @@ impl Instance {
     }
 }
 
-pub(super) fn request(index: usize, timeout_ms: i32, known: Identity) -> InitProducerIdRequest {
+pub(super) fn request(index: usize, next: &Instance, known: Identity) -> InitProducerIdRequest {
+    let timeout_ms = i32::try_from(next.timeout_ms).unwrap_or(1000);
     InitProducerIdRequest::default()
         .with_transactional_id(Some(wire::text(&transactional_id(index)).into()))
         .with_transaction_timeout_ms(timeout_ms)
@@ -31,7 +32,7 @@ pub(super) fn request(index: usize, timeout_ms: i32, known: Identity) -> InitPro
         .with_producer_epoch(known.1)
 }
 
-fn instance(around: &mut Surroundings<'_>) -> Instance {
+pub(super) fn instance(around: &mut Surroundings<'_>) -> Instance {
     let timeout_ms = *around.random.pick(TIMEOUTS).unwrap_or(&1000);
     Instance {
         idle_since_ms: around.now_ms,
@@ -63,8 +64,7 @@ pub(super) fn ask(around: &mut Surroundings<'_>, index: usize) -> Option<Request
         generation: live.generation,
         key: live.open.as_ref().map_or(0, |open| open.key),
     };
-    let timeout_ms = i32::try_from(next.timeout_ms).unwrap_or(1000);
-    let request = request(index, timeout_ms, known.unwrap_or((-1, -1)));
+    let request = request(index, &next, known.unwrap_or((-1, -1)));
     let label = format!("client {index} asks who it is, being {known:?}");
     let settle = move |shadow: &mut Shadow, answer: Option<_>| {
         let Some(live) = super::live(shadow, sender) else {
@@ -91,8 +91,7 @@ pub(super) fn ask(around: &mut Surroundings<'_>, index: usize) -> Option<Request
 pub(super) fn replace(around: &mut Surroundings<'_>, index: usize) -> Request {
     let next = instance(around);
     around.client(index).is_being_replaced = true;
-    let timeout_ms = i32::try_from(next.timeout_ms).unwrap_or(1000);
-    let request = request(index, timeout_ms, (-1, -1));
+    let request = request(index, &next, (-1, -1));
     let label = format!("another client {index} asks who it is");
     around.request(
         other_line(index),
@@ -112,7 +111,7 @@ pub(super) fn replace(around: &mut Surroundings<'_>, index: usize) -> Request {
     )
 }
 
-fn accept(
+pub(super) fn accept(
     shadow: &mut Shadow,
     (index, was_raised): (usize, bool),
     answer: &kafka_protocol::messages::InitProducerIdResponse,

@@ -18,7 +18,7 @@ pub(super) fn issue(around: &mut Surroundings<'_>, index: usize) -> Option<Reque
     match (zombie, around.random.below(4)) {
         (Some(zombie), 0 | 1) => send(around, index, &zombie),
         (Some(zombie), 2) => Some(end(around, index, &zombie)),
-        (Some(zombie), _) if !zombie.was_raised => Some(ask(around, index, &zombie)),
+        (Some(zombie), _) if !zombie.was_raised => ask(around, index, &zombie),
         _ => None,
     }
 }
@@ -99,23 +99,37 @@ fn end(around: &mut Surroundings<'_>, index: usize, zombie: &Zombie) -> Request 
     around.request(other_line(index), label, (version, &request), settle)
 }
 
-fn ask(around: &mut Surroundings<'_>, index: usize, zombie: &Zombie) -> Request {
+/// Where its transactional id was forgotten, a former client is as good as any.
+fn ask(around: &mut Surroundings<'_>, index: usize, zombie: &Zombie) -> Option<Request> {
+    let client = around.client(index);
+    let is_asking = client
+        .live
+        .must_ask
+        .is_some_and(|asking| asking.is_in_flight);
+    if client.is_being_replaced || is_asking {
+        return None;
+    }
+    client.is_being_replaced = true;
+    let next = identity::instance(around);
     let (id, epoch) = zombie.identity;
-    let request = identity::request(index, 1000, zombie.identity);
+    let request = identity::request(index, &next, zombie.identity);
     let label = format!("a former client {index} asks who it is, being {id}/{epoch}");
     let settle = move |shadow: &mut Shadow, answer: Option<_>| {
+        let now_ms = shadow.now_ms;
+        let client = &mut shadow.transactions.clients[index];
+        client.is_being_replaced = false;
+        let may_be_forgotten = client.live.may_be_forgotten(now_ms);
         let Some(answer) = answer else { return Ok(()) };
         let answer: kafka_protocol::messages::InitProducerIdResponse = answer;
         match answer.error_code {
             // Of an end that is under way everybody is told to wait.
             CONCURRENT_TRANSACTIONS => Ok(()),
+            code::NONE if may_be_forgotten => {
+                identity::accept(shadow, (index, false), &answer, next)
+            }
             error => refused(shadow, error),
         }
     };
-    around.request(
-        other_line(index),
-        label,
-        (identity::VERSION, &request),
-        settle,
-    )
+    let version = identity::VERSION;
+    Some(around.request(other_line(index), label, (version, &request), settle))
 }
