@@ -38,7 +38,7 @@ impl Default for LogConfig {
             max_producers_per_partition: 10_000,
             producer_expiry: Duration::from_secs(24 * 3600),
             cleaner_buffer_bytes: 128 << 20,
-            cleaner_max_bytes_per_second: 64 << 20,
+            cleaner_max_bytes_per_second: 32 << 20,
             cleaner_interval: Duration::from_secs(15),
         }
     }

@@ -17,6 +17,9 @@ use tokio::task::JoinError;
 
 use crate::types::TimestampMs;
 
+/// What `nice` is told of a thread whose work can wait: a tenth of the share of others where cores are short.
+const BACKGROUND: i32 = 10;
+
 /// The wall clock in milliseconds since the Unix epoch. Cloning is cheap; a manual clock's clones move together.
 #[derive(Clone, Debug)]
 pub struct Clock(Source);
@@ -68,6 +71,14 @@ pub fn random_bytes<const N: usize>() -> [u8; N] {
     }
     getrandom::fill(&mut bytes).expect("the operating system's random source answers");
     bytes
+}
+
+/// Lets other threads go before this one where cores are short (nice 10, on Linux of the calling thread alone). Where that
+/// is refused the thread keeps the priority it has.
+pub fn lower_priority() {
+    if let Err(error) = rustix::process::nice(BACKGROUND) {
+        tracing::debug!(%error, "a background thread keeps its priority");
+    }
 }
 
 /// Runs work that blocks (the disk, a long computation) where it holds up no other task: on a thread of its own; on a

@@ -14,7 +14,7 @@ use parking_lot::{Condvar, Mutex, RwLock};
 use super::compact::{CleanError, Dirty};
 use super::partition::PartitionLog;
 use crate::config::LogConfig;
-use crate::env::Clock;
+use crate::env::{Clock, lower_priority};
 use crate::types::{PartitionId, TimestampMs};
 
 pub(super) type Partitions = Arc<RwLock<HashMap<PartitionId, Arc<PartitionLog>>>>;
@@ -156,6 +156,7 @@ impl Cleaner {
 
     /// The thread.
     pub fn run(&self) {
+        lower_priority();
         loop {
             let mut failed = HashSet::new();
             while !self.control.is_stopping() && self.clean_one(&mut failed) {}
