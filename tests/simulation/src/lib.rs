@@ -5,7 +5,7 @@
 //! - The **shadow** is the model: what must be true of the broker, given what was answered so far ([`shadow`]).
 //! - The **auditor** reads everything back after each start and compares it with the shadow ([`auditor`]).
 //! - A **life** is one run of the broker's process on the disk. It ends in order, in a crash of the process, or in a loss of
-//!   power; then the next begins.
+//!   power; then the next begins. After one that ended in order bits may flip on the disk ([`damage`]).
 //!
 //! A violation names its seed; the same seed gives the same run, line for line.
 

@@ -252,6 +252,11 @@ fn abandon(shadow: &mut Shadow, open: &Open) {
 /// A refusal that fits only what a loss of power or a fault may have taken.
 fn outside(shadow: &mut Shadow, sender: Sender, error: i16) -> Result<(), String> {
     let had_fault = shadow.had_fault;
+    // Where acknowledged batches are not synced, a loss of power takes the sequence, too: the client begins anew.
+    let may_forget = shadow.had_loss && shadow.topics.values().any(|topic| topic.ever_os);
+    if error == code::OUT_OF_ORDER_SEQUENCE && may_forget {
+        return leave(shadow, sender.index, Instance::default());
+    }
     let Some(open) = open(shadow, sender) else {
         return Ok(());
     };
