@@ -41,7 +41,7 @@ pub fn flip(disk: &SimulatedDisk, shadow: &mut Shadow, random: &mut Random) -> O
     files.retain(|(path, length)| is_of_log(path) && *length > 0);
     let (path, length) = random.pick(&files)?.clone();
     // A second flip could meet the other copy of a header, or mend what the first one did.
-    if !shadow.flipped.insert(path.clone()) {
+    if shadow.flipped.contains(&path) {
         return None;
     }
     let position = match random.percent(30) {
@@ -53,6 +53,7 @@ pub fn flip(disk: &SimulatedDisk, shadow: &mut Shadow, random: &mut Random) -> O
     if !disk.flip(&path, position, bit) {
         return None;
     }
+    shadow.flipped.insert(path.clone());
     let is_segment = path.extension().is_some_and(|ending| ending == "log");
     let hit = usize::try_from(position).ok().filter(|_| is_segment);
     let hit = hit.and_then(|position| batch_at(&content, position));

@@ -301,7 +301,7 @@ impl SimulatedDisk {
         Some(content)
     }
 
-    /// Turns over one bit of a file's synced content; false when that cannot be.
+    /// Turns over one bit of a file; false when it has no such position.
     pub fn flip(&self, path: &Path, position: u64, bit: u32) -> bool {
         let mut state = self.state.lock();
         match state.names.get(path) {

@@ -156,16 +156,14 @@ impl Node {
         }
     }
 
-    /// Turns one bit over, on the platter and in the cache. False when the file has no such position, or it has changes
-    /// that are not synced.
+    /// Turns one bit over, in the cache and, as far as it is there, on the platter. False when the file has no such position.
     pub fn flip(&mut self, position: u64, bit: u32) -> bool {
-        let position = index(position);
-        if !self.pending.is_empty() || position >= self.durable.len() {
-            return false;
+        let (position, mask) = (index(position), 1 << (bit % 8));
+        if let Some(byte) = self.durable.get_mut(position) {
+            *byte ^= mask;
         }
-        self.durable[position] ^= 1 << (bit % 8);
-        self.cached[position] = self.durable[position];
-        true
+        let cached = self.cached.get_mut(position);
+        cached.map(|byte| *byte ^= mask).is_some()
     }
 }
 
