@@ -13,9 +13,9 @@ use tokio::task::JoinHandle;
 use crate::admin::{AdminServer, AdminState};
 use crate::catalog::{Catalog, Topic};
 use crate::config::{Config, Transport};
+use crate::coordinator::Coordinator;
 use crate::coordinator::transaction::surroundings::Local;
 use crate::coordinator::transaction::{TransactionLog, Transactions};
-use crate::coordinator::{Coordinator, Forgotten};
 use crate::env::files::{self, Disk};
 use crate::env::{self, Clock};
 use crate::kafka::context::Services;
@@ -196,9 +196,6 @@ pub fn recover(
     .map_err(failed("groups"))?;
     let deleted = catalog.deleted_topics();
     let deleted = deleted.map_err(failed("catalog"))?;
-    let forgotten = coordinator.forget_topics(|topic| {
-        deleted.iter().any(|one| one.name.as_str() == topic) && catalog.topic(topic).is_none()
-    });
     let transaction_log = TransactionLog::open(&config.transactions, &catalog, &logs, &clock)
         .map_err(failed("transactions"))?;
     let topics = Topics::open(TopicsParts {
@@ -210,10 +207,7 @@ pub fn recover(
         clock: clock.clone(),
     })
     .map_err(failed("topics"))?;
-    if !deleted.is_empty() {
-        let ending = end_deletions(catalog.clone(), coordinator.clone(), (deleted, forgotten));
-        tokio::spawn(ending);
-    }
+    end_deletions(&catalog, &coordinator, deleted);
     let transactions = Transactions::open(
         config.transactions.clone(),
         transaction_log,
@@ -241,21 +235,26 @@ pub fn recover(
 }
 
 /// Ends deletions of topics that a crash cut short: the catalog remembers them until nothing can come back.
-async fn end_deletions(
-    catalog: Arc<Catalog>,
-    coordinator: Arc<Coordinator>,
-    (deleted, forgotten): (Vec<Topic>, Forgotten),
-) {
-    if !coordinator.are_forgotten(forgotten).await {
+fn end_deletions(catalog: &Arc<Catalog>, coordinator: &Arc<Coordinator>, deleted: Vec<Topic>) {
+    if deleted.is_empty() {
         return;
     }
-    let ended = env::blocking(move || {
-        let mut ids = deleted.iter().map(|topic| topic.id);
-        ids.try_for_each(|id| catalog.forget_deleted_topic(id))
+    let forgotten = coordinator.forget_topics(|topic| {
+        deleted.iter().any(|one| one.name.as_str() == topic) && catalog.topic(topic).is_none()
     });
-    if let Ok(Err(error)) = ended.await {
-        tracing::warn!(%error, "deleted topics stay in the catalog's memory until the next start");
-    }
+    let (catalog, coordinator) = (catalog.clone(), coordinator.clone());
+    tokio::spawn(async move {
+        if !coordinator.are_forgotten(forgotten).await {
+            return;
+        }
+        let ended = env::blocking(move || {
+            let mut ids = deleted.iter().map(|topic| topic.id);
+            ids.try_for_each(|id| catalog.forget_deleted_topic(id))
+        });
+        if let Ok(Err(error)) = ended.await {
+            tracing::warn!(%error, "deleted topics stay in the catalog's memory until the next start");
+        }
+    });
 }
 
 /// Makes the data folder, and opens the catalog in it: on the machine's own disk as its store knows best.

@@ -84,20 +84,27 @@ fn check_lost(
     }
 }
 
-pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
-    let target = around.any_target()?;
-    let (start, end) = around.shadow.partition(&target)?.ends();
+/// Where a reader begins: near the end more often than not, and now and then below the first record.
+fn beginning(around: &mut Surroundings<'_>, target: &Target) -> Option<i64> {
+    let (start, end) = around.shadow.partition(target)?.ends();
     let span = u64::try_from(end - start).unwrap_or(0);
     let back = match around.random.percent(60) {
         true => around.random.below(span.min(10) + 1),
         false => around.random.below(span + 1),
     };
-    // What was deleted stays so.
     let is_below = start > 0 && around.random.percent(5);
-    let from = match is_below {
+    Some(match is_below {
         true => start - 1,
         false => end - i64::try_from(back).unwrap_or(0),
-    };
+    })
+}
+
+pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
+    let target = around.any_target()?;
+    let start = around.shadow.partition(&target)?.ends().0;
+    let from = beginning(around, &target)?;
+    // What was deleted stays so.
+    let is_below = from < start;
     let max_bytes = *around.random.pick(&[1, 1000, 1 << 20])?;
     let wait = *around.random.pick(&[0, 0, 50])?;
     let topic = around.shadow.same(&target)?;
