@@ -156,6 +156,14 @@ pub(super) fn mark_suspect(disk: &Disk, folder: &Path) {
     }
 }
 
+/// Splits off the segments that lie within a listed one, which compaction put in their place.
+fn without_covered(bases: &[Offset], listed: &[Extent]) -> (Vec<Offset>, Vec<Offset>) {
+    bases.iter().partition(|base| {
+        let covers = |extent: &Extent| extent.base_offset < **base && **base < extent.next_offset;
+        listed.iter().any(covers)
+    })
+}
+
 impl Recovery<'_> {
     fn run(&mut self, bases: Vec<Offset>, loaded: Loaded) -> io::Result<()> {
         self.state.has_checkpoint = matches!(loaded, Loaded::Good(_));
@@ -245,15 +253,11 @@ impl Recovery<'_> {
     fn begin_at(&mut self, checkpoint: Checkpoint, bases: &[Offset]) -> io::Result<Vec<Offset>> {
         let log_start = checkpoint.log_start;
         self.state.log_start = log_start;
-        // A crash may have come between the checkpoint's rename and the sync of its name. What is given away or shown by it
-        // must not come back with an older one.
+        // Its name may not be durable, and what is given away by it must not come back with an older one.
         if bases.iter().any(|base| *base < log_start) {
             self.shared.disk.sync_folder(self.folder)?;
         }
-        let (replaced, bases): (Vec<Offset>, Vec<Offset>) = bases.iter().partition(|base| {
-            let mut listed = checkpoint.segments.iter();
-            listed.any(|extent| extent.base_offset < **base && **base < extent.next_offset)
-        });
+        let (replaced, bases) = without_covered(bases, &checkpoint.segments);
         let open = checkpoint.producers.open_transactions();
         let open = open.iter().map(|one| (one.first_offset, one.producer_id));
         self.state.transactions = Transactions::restore(open, checkpoint.aborted);

@@ -63,6 +63,15 @@ fn observe(shadow: &mut Shadow, target: &Target, seen: &Committed) -> Result<(),
     Ok(())
 }
 
+fn check_end(records: &[Read], high_watermark: i64) -> Result<(), String> {
+    match records.last() {
+        Some(last) if last.offset >= high_watermark => Err(format!(
+            "records at or past the high watermark {high_watermark}"
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn is_damaged(shadow: &mut Shadow, target: &Target, offset: i64) -> bool {
     let partition = shadow.partition(target);
     partition.is_some_and(|partition| partition.is_damaged(offset))
@@ -144,15 +153,7 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
             let bytes = data.records.clone().unwrap_or_default();
             let until = wire::next_offset(&bytes).unwrap_or(from);
             let records = wire::read_from(bytes, from)?;
-            if records
-                .last()
-                .is_some_and(|last| last.offset >= data.high_watermark)
-            {
-                return Err(format!(
-                    "records at or past the high watermark {}",
-                    data.high_watermark
-                ));
-            }
+            check_end(&records, data.high_watermark)?;
             let partition = shadow.partition(&target).ok_or("no such partition")?;
             partition.read((from, until), &records, held)?;
             check_lost(shadow, &target, (from, until), &records)?;
