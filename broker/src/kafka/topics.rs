@@ -114,7 +114,8 @@ impl TopicError {
         )
     }
 
-    fn storage(message: String) -> Self {
+    /// A change that could not be made for a reason of the broker's own.
+    pub fn storage(message: String) -> Self {
         tracing::error!(%message, "a topic could not be changed");
         Self::new(ResponseError::KafkaStorageError, message)
     }

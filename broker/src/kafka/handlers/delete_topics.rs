@@ -64,12 +64,21 @@ async fn delete(context: &Context, asked: &DeleteTopicState) -> Result<Deleted, 
             format!("topic {name} is the broker's own and cannot be deleted"),
         ));
     }
-    let deleted = context.services.topics.delete(name).await?;
-    if context.services.coordinator.topic_deleted(name).await {
-        let topics = &context.services.topics;
-        topics.forget_deleted(deleted.topic.id).await;
-    }
-    Ok((context.topic_out(name).map(TopicName), deleted.topic.id.0))
+    let services = Arc::clone(&context.services);
+    let topic = Arc::clone(&handle.topic);
+    // What was begun is ended, whether or not the client stays for the answer.
+    let deletion = tokio::spawn(async move {
+        let name = topic.name.as_str();
+        services.topics.delete(name).await?;
+        if services.coordinator.topic_deleted(name).await {
+            services.topics.forget_deleted(topic.id).await;
+        }
+        Ok::<Uuid, TopicError>(topic.id.0)
+    });
+    let deleted = deletion
+        .await
+        .map_err(|error| TopicError::storage(format!("the deletion was interrupted: {error}")))?;
+    Ok((context.topic_out(name).map(TopicName), deleted?))
 }
 
 fn find(context: &Context, asked: &DeleteTopicState) -> Result<Arc<TopicHandle>, TopicError> {
