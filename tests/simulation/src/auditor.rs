@@ -283,6 +283,11 @@ async fn partition(
 
     let named = |error: String| format!("{}-{}: {error}", target.topic, target.partition);
     let (records, _) = records.map_err(|error| error.with(named))?;
+    shadow.recording.note_stopped(target, has_stopped);
+    if !has_stopped {
+        let recording = &mut shadow.recording;
+        recording.look(target, (start, end), (&records, None));
+    }
     let Some(topic) = shadow.same(target) else {
         return Ok(());
     };
@@ -323,11 +328,14 @@ pub async fn probe(asker: Asker<'_>, shadow: &mut Shadow, now_ms: i64) -> Asked<
         return Ok(());
     }
     for target in shadow.targets() {
-        let request = crate::ops::probe(shadow, &target, now_ms);
+        let (request, sent) = crate::ops::probe(shadow, &target, now_ms);
         let answer = asker.ask(crate::ops::PRODUCE_VERSION, &request).await?;
         let topic = answer.responses.first();
         let partition = topic.and_then(|topic| topic.partition_responses.first());
         let error = partition.map_or(-1, |partition| partition.error_code);
+        if let Some(partition) = partition.filter(|_| error == code::NONE) {
+            shadow.recording.acknowledge(sent, partition.base_offset);
+        }
         if error != code::NONE {
             return Err(format!("{target:?} accepts nothing: error {error}").into());
         }

@@ -54,7 +54,9 @@ pub async fn partition(
         .into());
     }
     let range = (seen.start, seen.last_stable);
-    let (_, shown) = records(asker, target, range, (READ_COMMITTED, seen.skips)).await?;
+    let (found, shown) = records(asker, target, range, (READ_COMMITTED, seen.skips)).await?;
+    let recording = &mut shadow.recording;
+    recording.look(target, range, (&found, Some(&shown)));
     let mut expected = Committed::default();
     for read in seen.reads {
         let Some(number) = read.number().filter(|_| read.offset < seen.last_stable) else {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 
 use tidegate::env::simulated::Simulated;
+use tidegate_checker::{Anomaly, explain};
 
 use crate::disk::Crash;
 use crate::trace::Trace;
@@ -47,16 +48,22 @@ pub struct Report {
 pub struct Violation {
     pub seed: u64,
     pub message: String,
+    /// What the checker finds in what the clients saw until then.
+    pub anomalies: Vec<Anomaly>,
     /// The latest things that happened.
     pub tail: String,
 }
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "seed {}: {}", self.seed, self.message)?;
+        if !self.anomalies.is_empty() {
+            writeln!(f, "the clients' history: {}", explain(&self.anomalies))?;
+        }
         write!(
             f,
-            "seed {}: {}\n{}replay: TIDEGATE_SIMULATION_SEED={} cargo test -p tidegate-simulation --test seeds -- --nocapture",
-            self.seed, self.message, self.tail, self.seed
+            "{}replay: TIDEGATE_SIMULATION_SEED={} cargo test -p tidegate-simulation --test seeds -- --nocapture",
+            self.tail, self.seed
         )
     }
 }
@@ -84,20 +91,24 @@ pub fn run(options: Options) -> Result<Report, Box<Violation>> {
             Ok(End::Stopped) => None,
             Ok(End::Crashed(crash)) => Some(crash),
             Err(message) => {
-                return Err(Box::new(Violation {
-                    seed: options.seed,
-                    message,
-                    tail: world.trace.tail(),
-                }));
+                let anomalies = world.shadow.judge(false);
+                return Err(violation(&world, options.seed, (message, anomalies)));
             }
         };
         world.disk.restart(crash);
         if crash.is_none() && !world.shadow.had_fault {
             world.flip_bits();
         }
-        if crash == Some(Crash::Power) || world.shadow.may_stop {
+        let has_lost = crash == Some(Crash::Power) || world.shadow.may_stop;
+        if has_lost {
             world.shadow.lose_what_is_not_held();
         }
+        world.shadow.recording.crash(has_lost);
+    }
+    let anomalies = world.shadow.judge(true);
+    if !anomalies.is_empty() {
+        let message = "the clients saw what no correct broker shows".to_owned();
+        return Err(violation(&world, options.seed, (message, anomalies)));
     }
     let hash = world.disk.hash();
     world.trace.line(format!("disk {hash:016x}"));
@@ -105,6 +116,19 @@ pub fn run(options: Options) -> Result<Report, Box<Violation>> {
         hash: world.trace.hash(),
         lives: world.lives,
         counts: world.shadow.counts,
+    })
+}
+
+fn violation(
+    world: &World,
+    seed: u64,
+    (message, anomalies): (String, Vec<Anomaly>),
+) -> Box<Violation> {
+    Box::new(Violation {
+        seed,
+        message,
+        anomalies,
+        tail: world.trace.tail(),
     })
 }
 

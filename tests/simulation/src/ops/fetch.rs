@@ -4,6 +4,7 @@ use kafka_protocol::messages::FetchRequest;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 
 use kafka_protocol::messages::fetch_response::PartitionData;
+use tidegate_checker::Isolation;
 
 use super::Surroundings;
 use crate::network::Request;
@@ -49,9 +50,14 @@ pub(crate) fn committed(data: &PartitionData, records: &[Read]) -> Result<Commit
             last.offset
         ));
     }
+    Ok(taken(data, records))
+}
+
+/// The answer as a reader of committed records takes it apart, whether it may be shown that or not.
+fn taken(data: &PartitionData, records: &[Read]) -> Committed {
     let aborted = data.aborted_transactions.iter().flatten();
     let aborted = aborted.map(|one| (one.producer_id.0, one.first_offset));
-    Ok(Committed::of(records, aborted.collect()))
+    Committed::of(records, aborted.collect())
 }
 
 /// Compares what was read with the transactions' outcomes.
@@ -120,6 +126,11 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
     topic.flights += 1;
     let (synced, changes) = (!topic.ever_os, topic.durability_changes);
     let is_committed = around.random.percent(40);
+    let isolation = match is_committed {
+        true => Isolation::ReadCommitted,
+        false => Isolation::ReadUncommitted,
+    };
+    let asked = around.shadow.recording.ask(&target, isolation, from);
     let request = request(&target, from, max_bytes)
         .with_isolation_level(i8::from(is_committed))
         .with_max_wait_ms(wait)
@@ -153,6 +164,9 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
             let bytes = data.records.clone().unwrap_or_default();
             let until = wire::next_offset(&bytes).unwrap_or(from);
             let records = wire::read_from(bytes, from)?;
+            let shown = is_committed.then(|| taken(&data, &records));
+            let recording = &mut shadow.recording;
+            recording.read(asked, (&records, shown.as_ref()), until);
             check_end(&records, data.high_watermark)?;
             let partition = shadow.partition(&target).ok_or("no such partition")?;
             partition.read((from, until), &records, held)?;

@@ -7,6 +7,7 @@ use tidegate::log::records::BatchTemplate;
 
 use super::{SHARED_LINES, Surroundings, produce};
 use crate::network::Request;
+use crate::recording::Sender;
 use crate::shadow::{Presence, Shadow, Target, Unanswered, code};
 use crate::wire;
 
@@ -121,6 +122,9 @@ fn send(around: &mut Surroundings<'_>, index: usize, place: usize) -> Request {
         target.topic,
         target.partition
     );
+    let numbers = batch.numbers.clone();
+    let sender = Sender::Idempotent(index);
+    let sent = around.shadow.recording.send(sender, &target, &numbers);
     let (mut held, mut changes) = (false, 0);
     if let Some(topic) = around.shadow.same(&target) {
         topic.flights += 1;
@@ -149,6 +153,7 @@ fn send(around: &mut Surroundings<'_>, index: usize, place: usize) -> Request {
             match outcome.error_code {
                 code::NONE => {
                     let batch = producer.window.remove(place).ok_or("no such batch")?;
+                    shadow.recording.acknowledge(sent, outcome.base_offset);
                     let partition = shadow.partition(&target).ok_or("no such partition")?;
                     partition.acknowledge(&batch.numbers, outcome.base_offset, held)?;
                     shadow.count("idempotent");

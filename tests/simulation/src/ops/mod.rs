@@ -16,9 +16,11 @@ use bytes::Bytes;
 use kafka_protocol::messages::ProduceRequest;
 use kafka_protocol::protocol::Request as ProtocolRequest;
 use tidegate::log::records::BatchTemplate;
+use tidegate_checker::OperationId;
 
 use crate::network::Request;
 use crate::random::Random;
+use crate::recording::Sender;
 use crate::shadow::{Kind, Shadow, Target};
 use crate::wire;
 
@@ -109,13 +111,19 @@ const SHARED_LINES: u64 = 4;
 pub(crate) use produce::VERSION as PRODUCE_VERSION;
 
 /// One record for a partition, to see whether it takes any.
-pub(crate) fn probe(shadow: &mut Shadow, target: &Target, now_ms: i64) -> ProduceRequest {
+pub(crate) fn probe(
+    shadow: &mut Shadow,
+    target: &Target,
+    now_ms: i64,
+) -> (ProduceRequest, OperationId) {
     let numbers = shadow.numbers(1);
     if let Some(partition) = shadow.partition(target) {
         partition.send(&numbers, now_ms, false);
     }
     let batch = wire::batch(BatchTemplate::PLAIN, now_ms, &numbers);
-    produce::request(target, -1, batch)
+    let sender = Sender::Plain { acks: -1 };
+    let sent = shadow.recording.send(sender, target, &numbers);
+    (produce::request(target, -1, batch), sent)
 }
 
 impl Surroundings<'_> {

@@ -9,6 +9,7 @@ use tidegate::log::records::BatchTemplate;
 
 use super::Surroundings;
 use crate::network::Request;
+use crate::recording::Sender;
 use crate::shadow::{Kind, Target, code};
 use crate::wire;
 
@@ -86,6 +87,8 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
         target.partition
     );
     let request = request(&target, acks, batch);
+    let sender = Sender::Plain { acks };
+    let sent = around.shadow.recording.send(sender, &target, &numbers);
     Some(
         around.request(line, label, (VERSION, &request), move |shadow, answer| {
             let Some(topic) = shadow.same(&target) else {
@@ -97,6 +100,7 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
             let outcome = outcome(answer)?;
             match outcome.error_code {
                 code::NONE => {
+                    shadow.recording.acknowledge(sent, outcome.base_offset);
                     let partition = shadow.partition(&target).ok_or("no such partition")?;
                     partition.acknowledge(&numbers, outcome.base_offset, held)?;
                     shadow.count(if held { "held" } else { "acknowledged" });

@@ -18,7 +18,10 @@ pub use partition::{Looked, Partition};
 pub use producer::{Producer, Unanswered};
 pub use topic::{Kind, Presence, Setting, Topic};
 
+use tidegate_checker::Anomaly;
+
 use self::transaction::Transactions;
+use crate::recording::{self, Recording};
 
 /// Kafka's error codes that the simulator knows.
 pub mod code {
@@ -72,6 +75,8 @@ pub struct Shadow {
     next_number: u64,
     next_incarnation: u64,
     correlation: i32,
+    /// What the clients saw, for the checker.
+    pub recording: Recording,
     /// How often each thing happened, for the report.
     pub counts: BTreeMap<&'static str, u64>,
 }
@@ -125,6 +130,23 @@ impl Shadow {
                 })
             })
             .collect()
+    }
+
+    /// What the checker finds in what the clients saw. `is_over`: everything was read to its end.
+    pub fn judge(&mut self, is_over: bool) -> Vec<Anomaly> {
+        let mut starts = BTreeMap::new();
+        for target in self.targets() {
+            if let Some(topic) = self.same(&target)
+                && topic.kind == Kind::Ordinary
+                && !topic.ever_os
+                && let Some(partition) = self.partition(&target)
+            {
+                starts.insert(recording::partition_of(&target), partition.ends().0);
+            }
+        }
+        let anomalies = self.recording.judge(&starts, is_over);
+        self.counts.insert("judged", self.recording.judged);
+        anomalies
     }
 
     /// Whether what a reader sees of a partition tells the outcome of transactions: not where markers may have been lost that

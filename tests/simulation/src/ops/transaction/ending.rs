@@ -1,6 +1,7 @@
 //! EndTxn: an outcome that was answered holds for everything that was written in the transaction, whatever comes after.
 
 use kafka_protocol::messages::{EndTxnRequest, EndTxnResponse, ProducerId};
+use tidegate_checker::OperationId;
 
 use super::{
     Sender, Told, abandon, fenced, forgotten, identity, leave, line, open, told, transactional_id,
@@ -62,6 +63,7 @@ fn send(around: &mut Surroundings<'_>, index: usize) -> Option<Request> {
     if is_commit {
         around.shadow.transactions.ask_commit(key);
     }
+    let asked = around.shadow.recording.end(index, key, is_commit);
     let request = EndTxnRequest::default()
         .with_transactional_id(wire::text(&transactional_id(index)).into())
         .with_producer_id(ProducerId(id))
@@ -77,10 +79,24 @@ fn send(around: &mut Surroundings<'_>, index: usize) -> Option<Request> {
         }
         match answer {
             None => Ok(()),
-            Some(answer) => settle(shadow, sender, (is_commit, style), &answer),
+            Some(answer) => {
+                record(shadow, asked, &answer)?;
+                settle(shadow, sender, (is_commit, style), &answer)
+            }
         }
     };
     Some(around.request(line(index), label, (version(style), &request), settle))
+}
+
+/// Lets the recording know of an answer that says whether it was done.
+fn record(shadow: &mut Shadow, asked: OperationId, answer: &EndTxnResponse) -> Result<(), String> {
+    match told(shadow, answer.error_code)? {
+        Told::Done => shadow.recording.ended(asked, true),
+        // Refused before anything was stored.
+        Told::Fenced | Told::Forgotten | Told::Outside => shadow.recording.ended(asked, false),
+        Told::Again => {}
+    }
+    Ok(())
 }
 
 fn settle(

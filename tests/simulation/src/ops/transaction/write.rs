@@ -3,12 +3,14 @@
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::{AddPartitionsToTxnRequest, ProduceResponse, ProducerId};
 use tidegate::log::records::BatchTemplate;
+use tidegate_checker::OperationId;
 
 use super::{
     Sender, Told, fenced, forgotten, line, open, other_line, outside, told, transactional_id,
 };
 use crate::network::Request;
 use crate::ops::{Surroundings, produce};
+use crate::recording;
 use crate::shadow::transactional::{Batch, Style};
 use crate::shadow::{Shadow, Target, code};
 use crate::wire;
@@ -99,12 +101,18 @@ pub(super) fn late(around: &mut Surroundings<'_>, index: usize) -> Option<Reques
         batch.target.topic,
         batch.target.partition
     );
+    let client = recording::Sender::Transactional(index, key);
+    let recording = &mut around.shadow.recording;
+    let sent = recording.send(client, &batch.target, &batch.numbers);
     let settle = move |shadow: &mut Shadow, answer: Option<_>| {
         if let Some(topic) = shadow.same(&batch.target) {
             topic.flights -= 1;
         }
         let Some(answer) = answer else { return Ok(()) };
         let outcome = produce::outcome(answer)?;
+        if outcome.error_code == code::NONE {
+            shadow.recording.acknowledge(sent, outcome.base_offset);
+        }
         match (outcome.error_code, shadow.partition(&batch.target)) {
             (code::NONE, Some(partition)) => {
                 partition.acknowledge(&batch.numbers, outcome.base_offset, false)
@@ -146,6 +154,9 @@ fn send(around: &mut Surroundings<'_>, index: usize, place: usize) -> Option<Req
     );
     let request = produce::request(&batch.target, -1, batch.bytes.clone())
         .with_transactional_id(Some(wire::text(&transactional_id(index)).into()));
+    let client = recording::Sender::Transactional(index, sender.key);
+    let recording = &mut around.shadow.recording;
+    let sent = recording.send(client, &batch.target, &batch.numbers);
     let (mut held, mut changes) = (false, 0);
     if let Some(topic) = around.shadow.same(&batch.target) {
         topic.flights += 1;
@@ -156,7 +167,7 @@ fn send(around: &mut Surroundings<'_>, index: usize, place: usize) -> Option<Req
             topic.flights -= 1;
             held &= topic.durability_changes == changes;
         }
-        settle(shadow, sender, (&batch, held), answer)
+        settle(shadow, sender, (&batch, sent, held), answer)
     };
     Some(around.request(line(index), label, (version(style), &request), settle))
 }
@@ -164,7 +175,7 @@ fn send(around: &mut Surroundings<'_>, index: usize, place: usize) -> Option<Req
 fn settle(
     shadow: &mut Shadow,
     sender: Sender,
-    (sent, held): (&Batch, bool),
+    (sent, recorded, held): (&Batch, OperationId, bool),
     answer: Option<ProduceResponse>,
 ) -> Result<(), String> {
     let place = |batch: &Batch| batch.numbers == sent.numbers;
@@ -177,6 +188,7 @@ fn settle(
     let outcome = produce::outcome(answer)?;
     match told(shadow, outcome.error_code)? {
         Told::Done => {
+            shadow.recording.acknowledge(recorded, outcome.base_offset);
             if let Some(open) = open(shadow, sender) {
                 open.batches.retain(|batch| !place(batch));
                 open.written.insert(sent.target.clone());

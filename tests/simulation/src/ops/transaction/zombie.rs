@@ -9,6 +9,7 @@ use super::{
 };
 use crate::network::Request;
 use crate::ops::{Surroundings, produce};
+use crate::recording::Sender;
 use crate::shadow::transactional::Zombie;
 use crate::shadow::{Shadow, code};
 use crate::wire;
@@ -52,6 +53,8 @@ fn send(around: &mut Surroundings<'_>, index: usize, zombie: &Zombie) -> Option<
     let partition = around.shadow.partition(&target)?;
     partition.send(&numbers, now, false);
     partition.refuse(&numbers);
+    let sender = Sender::Fenced(index);
+    around.shadow.recording.send(sender, &target, &numbers);
     around.shadow.same(&target)?.flights += 1;
     let template = BatchTemplate {
         producer_id: id,
