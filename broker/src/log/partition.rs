@@ -539,6 +539,15 @@ impl PartitionLog {
         false
     }
 
+    /// Lets nobody append behind damage that recovery gave up until a clean point lies behind it: after a loss of power
+    /// the next recovery would take a hole that is not behind one for a torn tail, and cut off all that follows.
+    pub(super) fn settle_given_up(&self) {
+        let has_given_up = self.stopped.load().is_none() && !self.damage.lock().ranges().is_empty();
+        if has_given_up && let Err(error) = self.checkpoint() {
+            self.stop(format!("giving up what is damaged: {error}"));
+        }
+    }
+
     /// Syncs the log and records its end as a clean point.
     pub(super) fn checkpoint(&self) -> Result<(), String> {
         let _one = self.checkpointing.lock();

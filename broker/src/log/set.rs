@@ -398,6 +398,9 @@ impl LogSet {
             let synced = self.shared.disk.sync_folder(&folder);
             synced.map_err(|error| format!("syncing {}: {error}", folder.display()))?;
         }
+        for (log, _) in &recovered {
+            log.settle_given_up();
+        }
         let mut partitions = self.partitions.write();
         for (log, _) in recovered {
             partitions.insert(log.id(), Arc::clone(log));

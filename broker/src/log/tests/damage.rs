@@ -171,6 +171,65 @@ fn damage_behind_the_clean_point_is_given_up_by_choice_and_stays_given_up() {
 }
 
 #[test]
+fn no_loss_of_power_takes_what_was_answered_behind_damage_given_up_at_a_start() {
+    let mut fixture = Fixture::new();
+    fixture.topic.damaged_records = DamagedRecords::Skip;
+    fixture.disk.faults.set_boot_id([1; 16]);
+    {
+        let logs = fixture.open_manually();
+        let log = fixture.partition(&logs, 1);
+        for value in [b"one", b"ddd", b"two"] {
+            append(&log, &[value]);
+            if value == b"one" {
+                log.checkpoint().expect("a clean point");
+            }
+        }
+    }
+    let size = batch_of(&[b"one"]).header.size as u64;
+    let path = segment_file(fixture.directory.path(), 1, 0);
+    flip(&path, 4096 + size + 66);
+    {
+        let logs = fixture.open_manually();
+        let log = fixture.partition(&logs, 1);
+        assert_eq!(ranges(&log), [(1, 2)]);
+        assert_eq!(append(&log, &[b"on"]).base_offset, 3);
+        log.flush();
+        assert_eq!(log.offsets().high_watermark, 4);
+    }
+    fixture.disk.faults.set_boot_id([2; 16]);
+    let logs = fixture.open();
+    let records = read_all(&fixture.partition(&logs, 1));
+    let offsets: Vec<_> = records.iter().map(|(offset, _)| *offset).collect();
+    assert_eq!(offsets, [0, 2, 3]);
+}
+
+#[test]
+fn where_no_clean_point_can_be_written_damage_is_not_given_up() {
+    let mut fixture = Fixture::new();
+    fixture.topic.damaged_records = DamagedRecords::Skip;
+    {
+        let logs = fixture.open_manually();
+        let log = fixture.partition(&logs, 1);
+        for value in [b"one", b"ddd", b"two"] {
+            append(&log, &[value]);
+            if value == b"one" {
+                log.checkpoint().expect("a clean point");
+            }
+        }
+    }
+    let size = batch_of(&[b"one"]).header.size as u64;
+    flip(
+        &segment_file(fixture.directory.path(), 1, 0),
+        4096 + size + 66,
+    );
+    fixture.disk.faults.fail(Operation::Rename, 0, Errno::IO);
+    let logs = fixture.open_manually();
+    let log = fixture.partition(&logs, 1);
+    log.append(batch_of(&[b"x"])).expect_err("stopped");
+    assert_eq!(read_all(&log).len(), 2);
+}
+
+#[test]
 fn a_log_that_stopped_is_verified_from_the_disk_and_accepts_again() {
     let fixture = Fixture::new();
     let logs = fixture.open();
