@@ -376,6 +376,10 @@ impl Recovery<'_> {
             self.unreadable(extent, next, &message);
             return Ok(Outcome::GoOn);
         }
+        // A loss of power may have left one copy of the header. A damaged log is left as it is.
+        if self.state.damage.is_none() {
+            segment::mend_header(&file)?;
+        }
         self.state.next_offset = extent.next_offset;
         if let Some(whole) = header.compacted
             && known.is_none_or(|extent| extent.end == HEADER_BLOCK)

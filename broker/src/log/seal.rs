@@ -166,6 +166,16 @@ impl SegmentHeader {
         let flaw = block.iter().zip(&written).position(|(a, b)| a != b);
         Ok(HeaderBlock { header, flaw })
     }
+
+    /// The block to write in place of one that is not as it was written although a copy is whole. `None` where there is
+    /// nothing to mend or to mend it from: format version 1 has one copy.
+    pub fn mended(block: &[u8]) -> Option<[u8; BLOCK]> {
+        let found = Self::decode(block).ok()?;
+        found.flaw?;
+        let first = Self::decode_copy(block);
+        let is_first_version = first.is_ok_and(|(_, length)| length == FIRST_VERSION_BYTES);
+        (!is_first_version).then(|| found.header.encode())
+    }
 }
 
 /// The seal of a batch header at a position: whatever stands in its leader epoch field is left out.
@@ -226,12 +236,14 @@ mod tests {
             let block = header.encode();
             let whole = HeaderBlock { header, flaw: None };
             assert_eq!(SegmentHeader::decode(&block), Ok(whole));
+            assert_eq!(SegmentHeader::mended(&block), None);
             for position in 0..BLOCK {
                 let mut changed = block;
                 changed[position] ^= 0x10;
                 let flaw = Some(position);
                 let expected = HeaderBlock { header, flaw };
                 assert_eq!(SegmentHeader::decode(&changed), Ok(expected));
+                assert_eq!(SegmentHeader::mended(&changed), Some(block));
             }
         }
     }
@@ -265,6 +277,7 @@ mod tests {
             SegmentHeader::decode(&block),
             Ok(HeaderBlock { header, flaw })
         );
+        assert_eq!(SegmentHeader::mended(&block), None);
         block[40] ^= 1;
         assert!(SegmentHeader::decode(&block).is_err());
     }

@@ -379,6 +379,17 @@ pub(super) fn read_header_block(file: &File) -> io::Result<Result<HeaderBlock, B
     Ok(SegmentHeader::decode(&bytes))
 }
 
+/// Writes a header block again, durably, of which only one copy is whole: the next byte to change must not meet the last.
+pub(super) fn mend_header(file: &File) -> io::Result<()> {
+    let mut bytes = Vec::new();
+    file.read_at(&mut bytes, HEADER_BLOCK as usize, 0)?;
+    if let Some(block) = SegmentHeader::mended(&bytes) {
+        file.write_at(&block, &[], 0, u64::MAX)?;
+        file.sync()?;
+    }
+    Ok(())
+}
+
 /// The index in a file, of everything before `end`; `None` when it is missing, damaged, another's, or tells less.
 pub(super) fn stored_index(disk: &Disk, path: &Path, salt: u64, end: u64) -> Option<Index> {
     let file = disk.open(path, Access::Read).ok()?;

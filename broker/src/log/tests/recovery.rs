@@ -260,6 +260,28 @@ fn a_changed_byte_in_a_segment_header_loses_nothing() {
 }
 
 #[test]
+fn a_header_of_which_a_loss_of_power_left_one_copy_is_written_again() {
+    let fixture = Fixture::new();
+    {
+        let logs = fixture.open();
+        append(&fixture.partition(&logs, 1), &[b"one"]);
+        logs.shutdown();
+    }
+    let path = segment_file(fixture.directory.path(), 1, 0);
+    let whole = fs::read(&path).expect("segment");
+    for lost in [0..512, 2048..2560] {
+        let mut torn = whole.clone();
+        torn[lost].fill(0);
+        fs::write(&path, torn).expect("written");
+        let logs = fixture.open();
+        assert_eq!(fixture.partition(&logs, 1).stats().stopped, None);
+        logs.shutdown();
+        let mended = fs::read(&path).expect("segment");
+        assert_eq!(mended[..4096], whole[..4096]);
+    }
+}
+
+#[test]
 fn a_file_of_another_partition_is_not_read() {
     let fixture = Fixture::new();
     {
