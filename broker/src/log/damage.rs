@@ -118,6 +118,10 @@ impl PartitionLog {
         if damage.ranges.is_empty() || !self.skips_damage() {
             return offset;
         }
+        // What was deleted is out of range, damaged or not.
+        if offset < self.log_start.load(Ordering::SeqCst) {
+            return offset;
+        }
         let Some(until) = damage.holding(offset).map(|range| range.until) else {
             return offset;
         };

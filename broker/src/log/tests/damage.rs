@@ -113,6 +113,33 @@ fn where_the_topic_says_so_reads_go_on_behind_damage() {
 }
 
 #[test]
+fn what_was_deleted_out_of_a_damaged_range_is_out_of_range() {
+    let fixture = nine_batches(DamagedRecords::Skip);
+    flip(
+        &segment_file(fixture.directory.path(), 1, 0),
+        4096 + size() + 100,
+    );
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    assert_eq!(read_all(&log).len(), 24);
+    assert_eq!(ranges(&log), [(3, 6)]);
+    log.delete_records(Some(5)).expect("deleted");
+    for deleted in [0, 3, 4] {
+        let error = log
+            .read(deleted, 10_000, true, Isolation::ReadUncommitted)
+            .expect_err("deleted");
+        assert!(
+            matches!(error, ReadError::OutOfRange { start: 5, .. }),
+            "{error}"
+        );
+    }
+    let read = log
+        .read(5, 10, true, Isolation::ReadUncommitted)
+        .expect("behind the damage");
+    assert_eq!(read.bytes.len() as u64, size());
+}
+
+#[test]
 fn a_segment_that_cannot_be_read_at_all_is_one_range() {
     let fixture = nine_batches(DamagedRecords::Skip);
     std::fs::remove_file(segment_file(fixture.directory.path(), 1, 9)).expect("removed");
