@@ -78,9 +78,10 @@ fn check_end(records: &[Read], high_watermark: i64) -> Result<(), String> {
     }
 }
 
-fn is_damaged(shadow: &mut Shadow, target: &Target, offset: i64) -> bool {
+fn may_be_unreadable(shadow: &mut Shadow, target: &Target, offset: i64) -> bool {
+    let faults = (shadow.may_stop, shadow.now_ms);
     let partition = shadow.partition(target);
-    partition.is_some_and(|partition| partition.is_damaged(offset))
+    partition.is_some_and(|partition| partition.may_be_unreadable(offset, faults))
 }
 
 /// Nothing is missing that must be there.
@@ -155,7 +156,7 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
             match data.error_code {
                 code::NONE if is_below => return Err(format!("the log starts at {start}")),
                 code::NONE => {}
-                code::CORRUPT_MESSAGE if is_damaged(shadow, &target, from) => return Ok(()),
+                code::CORRUPT_MESSAGE if may_be_unreadable(shadow, &target, from) => return Ok(()),
                 // Retention may have passed, and what was only appended may be gone.
                 code::OFFSET_OUT_OF_RANGE => return Ok(()),
                 code::KAFKA_STORAGE_ERROR if shadow.had_fault => return Ok(()),

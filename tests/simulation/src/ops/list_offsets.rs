@@ -78,7 +78,7 @@ fn settle(
     known: Known,
     answer: &ListOffsetsResponse,
 ) -> Result<(), String> {
-    let (had_fault, now_ms) = (shadow.had_fault, shadow.now_ms);
+    let (had_fault, may_stop, now_ms) = (shadow.had_fault, shadow.may_stop, shadow.now_ms);
     let Some(topic) = shadow.same(target) else {
         return Ok(());
     };
@@ -90,9 +90,13 @@ fn settle(
     let found = topic
         .and_then(|topic| topic.partitions.first())
         .ok_or("the answer names no partition")?;
+    let must_stay = |first: &i64| !expires && !partition.may_be_removed(*first);
+    let first = known.first.filter(must_stay);
+    // Behind all that is held a search may meet what a failed call has left.
+    let may_meet_hole = may_stop && known.timestamp >= 0 && first.is_none();
     match found.error_code {
         code::NONE => {}
-        code::CORRUPT_MESSAGE if partition.has_damage() => return Ok(()),
+        code::CORRUPT_MESSAGE if partition.has_damage() || may_meet_hole => return Ok(()),
         code::KAFKA_STORAGE_ERROR if had_fault => return Ok(()),
         error => return Err(format!("error {error}")),
     }
@@ -100,9 +104,6 @@ fn settle(
         LATEST => found.offset >= known.held_end,
         EARLIEST => found.offset >= known.start,
         time => {
-            let first = known
-                .first
-                .filter(|first| !expires && !partition.may_be_removed(*first));
             let is_early = first.is_none_or(|first| (0..=first).contains(&found.offset));
             is_early && is_of_time(found, time, partition.timestamp_at(found.offset))
         }

@@ -217,8 +217,14 @@ impl Partition {
         self.damaged.extend(offsets);
     }
 
-    pub fn is_damaged(&self, offset: i64) -> bool {
-        self.damaged.contains(&offset)
+    /// Whether a reader may be told that what is at an offset cannot be read: a bit of it has flipped, or a call has failed,
+    /// `may_stop`, and taken with it what was not held.
+    pub fn may_be_unreadable(&self, offset: i64, (may_stop, now_ms): (bool, i64)) -> bool {
+        let placed = self.placed.get(&offset);
+        let is_held = placed.is_some_and(|placed| placed.is_held);
+        let lost = self.lost(offset..offset + 1, &BTreeSet::new(), now_ms);
+        let must_be_there = is_held && lost.is_some();
+        self.damaged.contains(&offset) || may_stop && !must_be_there
     }
 
     pub fn has_damage(&self) -> bool {
