@@ -292,6 +292,10 @@ impl PartitionLog {
                 place.position = position;
                 return Ok(Some(place));
             }
+            if !place.after_gap {
+                // Only compaction leaves gaps.
+                return Err(self.gap(offset));
+            }
             after_gap = true;
         }
         Ok(None)

@@ -330,3 +330,23 @@ fn a_last_segment_whose_end_nobody_knows_is_not_given_up() {
         .expect("the rest is served");
     assert_eq!(rest.bytes.len() as u64, size());
 }
+
+#[test]
+fn a_segment_cut_within_its_header_block_is_damage_to_its_readers() {
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    append(&log, &[b"one"]);
+    append(&log, &[b"two"]);
+    logs.shutdown();
+    drop((log, logs));
+    let path = segment_file(fixture.directory.path(), 1, 0);
+    let file = std::fs::File::options().write(true).open(path);
+    file.and_then(|file| file.set_len(1000)).expect("cut");
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    for offset in 0..2 {
+        let read = log.read(offset, 1000, true, Isolation::ReadUncommitted);
+        assert!(matches!(read, Err(ReadError::Corrupt { .. })), "{read:?}");
+    }
+}
