@@ -16,7 +16,7 @@ use crate::disk::SimulatedDisk;
 use crate::ops::{fetch, fetch_offset};
 use crate::outcomes;
 use crate::shadow::transaction::Committed;
-use crate::shadow::{Looked, Presence, Shadow, Target, code};
+use crate::shadow::{DAMAGED_RECORDS, Looked, Presence, Shadow, Target, code};
 use crate::wire::{self, Read};
 
 const METADATA_VERSION: i16 = 12;
@@ -288,9 +288,14 @@ async fn partition(
         let recording = &mut shadow.recording;
         recording.look(target, (start, end), (&records, None));
     }
+    let may_stop = shadow.may_stop;
     let Some(topic) = shadow.same(target) else {
         return Ok(());
     };
+    let skips_damage = topic.settings.get(DAMAGED_RECORDS).is_some_and(|setting| {
+        let value = setting.certain.as_deref();
+        value == Some("skip")
+    });
     let looked = Looked {
         start,
         end,
@@ -298,7 +303,8 @@ async fn partition(
         now_ms,
         before: now_ms.saturating_sub(topic.min_retention_ms),
         any: topic.ever_bounded,
-        is_sure: !shadow.may_stop,
+        is_sure: !may_stop,
+        may_have_holes: may_stop && skips_damage,
     };
     let Some(partition) = shadow.partition(target) else {
         return Ok(());

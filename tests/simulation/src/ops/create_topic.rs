@@ -6,7 +6,7 @@ use kafka_protocol::messages::create_topics_request::{CreatableTopic, CreatableT
 use super::Surroundings;
 use crate::network::Request;
 use crate::random::Random;
-use crate::shadow::{Kind, Presence, Topic, code};
+use crate::shadow::{DAMAGED_RECORDS, Kind, Presence, Topic, code};
 use crate::wire;
 
 const VERSION: i16 = 7;
@@ -36,7 +36,7 @@ fn kind(around: &mut Surroundings<'_>) -> (Kind, Vec<(&'static str, &'static str
         }
         3..=4 => {
             let choice = pick(random, &["skip", "stop"]);
-            (Kind::Frail, vec![("tidegate.damaged-records", choice)])
+            (Kind::Frail, vec![(DAMAGED_RECORDS, choice)])
         }
         _ => (Kind::Ordinary, Vec::new()),
     }

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 pub use group::Committed;
 pub use partition::{Looked, Partition};
 pub use producer::{Producer, Unanswered};
-pub use topic::{Kind, Presence, Setting, Topic};
+pub use topic::{DAMAGED_RECORDS, Kind, Presence, Setting, Topic};
 
 use tidegate_checker::Anomaly;
 

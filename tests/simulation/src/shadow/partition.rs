@@ -58,6 +58,8 @@ pub struct Looked<'a> {
     pub any: bool,
     /// No call was made to fail, so that what is not there never comes back.
     pub is_sure: bool,
+    /// A failed call may have left holes among records that nobody was promised, which the log gave up.
+    pub may_have_holes: bool,
 }
 
 impl Partition {
@@ -264,6 +266,9 @@ impl Partition {
             ));
         }
         self.start = start;
+        if looked.may_have_holes {
+            self.note_holes(looked);
+        }
         self.read((start, end), looked.records, true)?;
         let found: BTreeSet<u64> = looked.records.iter().filter_map(Read::number).collect();
         if let Some((offset, number)) = self.lost(start..i64::MAX, &found, looked.now_ms) {
@@ -289,6 +294,15 @@ impl Partition {
             }
         }
         Ok(())
+    }
+
+    /// Holes where no record is known to be are there for good: their offsets are not given again.
+    fn note_holes(&mut self, looked: Looked<'_>) {
+        let found: BTreeSet<i64> = looked.records.iter().map(|read| read.offset).collect();
+        let holes: Vec<i64> = (looked.start..looked.end)
+            .filter(|offset| !found.contains(offset) && !self.placed.contains_key(offset))
+            .collect();
+        self.damaged.extend(holes);
     }
 
     /// As `audit`, of a log that a fault has stopped: around its holes every record that is held must still be there.

@@ -61,6 +61,7 @@ pub struct Topic {
 pub const DURABILITY: &str = "tidegate.durability";
 pub const RETENTION_MS: &str = "retention.ms";
 pub const RETENTION_BYTES: &str = "retention.bytes";
+pub const DAMAGED_RECORDS: &str = "tidegate.damaged-records";
 /// Kafka's default of `retention.ms`: a week.
 const WEEK_MS: i64 = 7 * 24 * 3_600_000;
 
