@@ -34,6 +34,8 @@ use crate::types::{Offset, PartitionId};
 
 /// The mark of a log that stopped after a failed write or sync.
 const SUSPECT: &str = "suspect";
+/// Stands in the folder of a partition that a recovery found damaged, until one finds it whole or gives the damage up.
+const DAMAGED: &str = "damaged";
 /// How far behind a hole whole batches are looked for.
 const RESYNC_WINDOW: u64 = 4 << 20;
 
@@ -104,11 +106,15 @@ pub(super) fn recover(
     let loaded = Checkpoint::load(&shared.disk, folder).map_err(context)?;
     let suspect = folder.join(SUSPECT);
     let is_suspect = shared.disk.exists(&suspect).map_err(context)?;
+    let damaged = folder.join(DAMAGED);
+    let was_damaged = shared.disk.exists(&damaged).map_err(context)?;
     let mut recovery = Recovery {
         shared,
         id,
         folder,
         hole_is_damage: match &loaded {
+            // Readers were shown what lies behind it, whatever has become of the machine since.
+            _ if was_damaged => true,
             Loaded::Good(checkpoint) => {
                 checkpoint.boot_id != [0; 16] && checkpoint.boot_id == shared.boot_id
             }
@@ -137,6 +143,11 @@ pub(super) fn recover(
     if is_suspect && recovery.state.damage.is_none() {
         shared.disk.remove(&suspect).map_err(context)?;
     }
+    match recovery.state.damage.is_some() {
+        true if !was_damaged => mark_damaged(&shared.disk, folder),
+        false if was_damaged => shared.disk.remove(&damaged).map_err(context)?,
+        _ => {}
+    }
     let mut state = recovery.state;
     if defects::has(Defect::ForgetProducers) {
         state.producers = Producers::default();
@@ -153,6 +164,17 @@ pub(super) fn mark_suspect(disk: &Disk, folder: &Path) {
     let mark = folder.join(SUSPECT);
     if let Err(error) = disk.open(&mark, Access::Replace) {
         tracing::warn!(path = %mark.display(), %error, "not marked; drop the page cache before the broker starts again");
+    }
+}
+
+/// Tells the next recovery, should the power be lost before it, that a hole here is damage and not a torn tail.
+fn mark_damaged(disk: &Disk, folder: &Path) {
+    let mark = folder.join(DAMAGED);
+    let marked = disk
+        .open(&mark, Access::Replace)
+        .and_then(|_| disk.sync_folder(folder));
+    if let Err(error) = marked {
+        tracing::warn!(path = %mark.display(), %error, "not marked; a loss of power may cut off what is behind the damage");
     }
 }
 

@@ -350,3 +350,34 @@ fn a_segment_cut_within_its_header_block_is_damage_to_its_readers() {
         assert!(matches!(read, Err(ReadError::Corrupt { .. })), "{read:?}");
     }
 }
+
+#[test]
+fn a_loss_of_power_makes_no_torn_tail_of_damage_that_was_found_before() {
+    let fixture = Fixture::new();
+    fixture.disk.faults.set_boot_id([1; 16]);
+    {
+        let logs = fixture.open_manually();
+        let log = fixture.partition(&logs, 1);
+        append(&log, &[b"one"]);
+        log.checkpoint().expect("a clean point");
+        append(&log, &[b"ddd"]);
+        append(&log, &[b"two"]);
+    }
+    let size = batch_of(&[b"one"]).header.size as u64;
+    let path = segment_file(fixture.directory.path(), 1, 0);
+    flip(&path, 4096 + size + 66);
+    for boot in [1, 2, 3] {
+        fixture.disk.faults.set_boot_id([boot; 16]);
+        let logs = fixture.open_manually();
+        let log = fixture.partition(&logs, 1);
+        assert!(log.stats().stopped.is_some(), "run {boot}");
+        assert_eq!(ranges(&log), [(1, 2)], "run {boot}");
+        let behind = log.read(2, 1000, true, Isolation::ReadUncommitted);
+        assert!(!behind.expect("whole").bytes.is_empty(), "run {boot}");
+    }
+    let logs = fixture.open_manually();
+    let log = fixture.partition(&logs, 1);
+    assert_eq!(log.recover_again(true), Ok(true));
+    assert!(!fixture.folder(1).join("damaged").exists());
+    assert_eq!(append(&log, &[b"on"]).base_offset, 3);
+}
