@@ -23,7 +23,7 @@ use super::damage::Damage;
 use super::flush::{Chore, Queued};
 use super::marks::{self, Mark, Marks, Parts};
 use super::read::Cursors;
-use super::recover::{Recovered, mark_suspect};
+use super::recover::{Recovered, mark_suspect, unmark_damaged};
 use super::segment::Segment;
 use super::set::Shared;
 use super::transactions::Transactions;
@@ -543,9 +543,15 @@ impl PartitionLog {
     /// the next recovery would take a hole that is not behind one for a torn tail, and cut off all that follows.
     pub(super) fn settle_given_up(&self) {
         let has_given_up = self.stopped.load().is_none() && !self.damage.lock().ranges().is_empty();
-        if has_given_up && let Err(error) = self.checkpoint() {
+        if has_given_up && let Err(error) = self.checkpoint_given_up() {
             self.stop(format!("giving up what is damaged: {error}"));
         }
+    }
+
+    /// A checkpoint behind damage that was given up, after which its mark has done its work.
+    pub(super) fn checkpoint_given_up(&self) -> Result<(), String> {
+        self.checkpoint()?;
+        unmark_damaged(&self.shared.disk, &self.folder).map_err(|error| error.to_string())
     }
 
     /// Syncs the log and records its end as a clean point.

@@ -145,7 +145,10 @@ pub(super) fn recover(
     }
     match recovery.state.damage.is_some() {
         true if !was_damaged => mark_damaged(&shared.disk, folder),
-        false if was_damaged => shared.disk.remove(&damaged).map_err(context)?,
+        // What is given up keeps its mark until a clean point lies behind it.
+        false if was_damaged && recovery.state.damaged.is_empty() => {
+            unmark_damaged(&shared.disk, folder).map_err(context)?;
+        }
         _ => {}
     }
     let mut state = recovery.state;
@@ -176,6 +179,11 @@ fn mark_damaged(disk: &Disk, folder: &Path) {
     if let Err(error) = marked {
         tracing::warn!(path = %mark.display(), %error, "not marked; a loss of power may cut off what is behind the damage");
     }
+}
+
+/// Takes the mark away: there is no hole any more, or a clean point lies behind it.
+pub(super) fn unmark_damaged(disk: &Disk, folder: &Path) -> io::Result<()> {
+    disk.remove(&folder.join(DAMAGED))
 }
 
 /// Splits off the segments that lie within a listed one, which compaction put in their place.

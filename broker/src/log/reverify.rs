@@ -49,7 +49,7 @@ impl PartitionLog {
             self.take_over(&mut writer, recovered);
         }
         // What was given up must not stop the next start.
-        self.checkpoint()?;
+        self.checkpoint_given_up()?;
         Ok(true)
     }
 
