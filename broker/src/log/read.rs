@@ -582,7 +582,9 @@ fn take_batches(buffer: &mut [u8], place: &Place, wanted: &Wanted) -> Taken {
             return taken;
         };
         let fits = is_first || taken.length + header.size <= wanted.max_bytes;
-        if header.base_offset >= wanted.below || !fits {
+        // Without gaps the first batch holds the offset that is read from, which is below the end.
+        let may_be_behind = !is_first || place.after_gap;
+        if (may_be_behind && header.base_offset >= wanted.below) || !fits {
             return taken;
         }
         let reaches = wanted.from <= header.last_offset();

@@ -248,7 +248,7 @@ impl Transaction {
         self.last_epoch = match self.producer.epoch {
             _ if !bumped => NO_EPOCH,
             0 if self.previous_producer_id != NO_PRODUCER => LAST_EPOCH,
-            epoch => (epoch - 1).max(NO_EPOCH),
+            epoch => epoch.saturating_sub(1).max(NO_EPOCH),
         };
         self
     }
