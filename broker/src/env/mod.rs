@@ -3,6 +3,7 @@
 //! Clock and files are passed inwards as values. Randomness and blocking work are the process's own; a **simulated**
 //! thread gets both from its seed instead ([`simulated`]), so that a whole broker on it runs the same way again.
 
+pub mod buffers;
 pub mod defects;
 pub mod files;
 #[cfg(any(test, fuzzing))]

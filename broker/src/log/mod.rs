@@ -11,6 +11,7 @@ pub mod batch;
 mod checkpoint;
 mod cleaner;
 mod codec;
+mod commit;
 mod compact;
 mod compression;
 pub mod control;
@@ -49,6 +50,7 @@ use bytes::Bytes;
 use crate::types::{Offset, TimestampMs};
 
 pub use cleaner::CleanerStats;
+pub use commit::Commit;
 pub use damage::DamagedRange;
 pub use partition::PartitionLog;
 pub use set::{Background, FlushObserver, LogSet, Work};

@@ -18,6 +18,7 @@ use tokio::sync::Notify;
 
 use super::batch::{Batch, BatchHeader};
 use super::checkpoint::{Checkpoint, Cleaning};
+use super::commit::Commit;
 use super::compact::MAX_DECOMPRESSED;
 use super::damage::Damage;
 use super::flush::{Chore, Queued};
@@ -36,6 +37,15 @@ use super::{
 use crate::config::{Durability, TimestampType, TopicConfig};
 use crate::env::defects::{self, Defect};
 use crate::types::{Offset, PartitionId, PartitionIndex, TimestampMs};
+
+/// Who sees to it that a batch becomes durable.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Durable {
+    /// The log, at its own time.
+    Later,
+    /// The caller, who waits for it.
+    Awaited,
+}
 
 /// One partition's commit log.
 #[derive(Debug)]
@@ -147,6 +157,16 @@ impl PartitionLog {
     /// Appends one validated batch. Checks and records the producer's sequence under the same lock. The write is in the
     /// page cache when this returns (survives the end of the process); `committed` waits for durability.
     pub fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
+        self.append_for(batch, Durable::Later)
+    }
+
+    /// As `append`, of a batch whose durability the caller awaits, and asks for with [`PartitionLog::commit`] before it
+    /// does anything else: a sync is not asked for here.
+    pub fn append_awaited(&self, batch: Batch) -> Result<Appended, AppendError> {
+        self.append_for(batch, Durable::Awaited)
+    }
+
+    fn append_for(&self, batch: Batch, durable: Durable) -> Result<Appended, AppendError> {
         let config = self.config.load();
         check_shape(&batch, &config)?;
         if config.cleanup_compact {
@@ -161,7 +181,7 @@ impl PartitionLog {
             if let Some(first) = writer.producers.check(&batch.header, log_start)? {
                 return Ok(first);
             }
-            if let Some(appended) = self.write(writer, &config, &batch, now)? {
+            if let Some(appended) = self.write(writer, &config, (&batch, durable), now)? {
                 return Ok(appended);
             }
             self.checkpoint_first()?;
@@ -179,7 +199,7 @@ impl PartitionLog {
             let writer = self.writer.lock();
             self.accepts(&writer)?;
             writer.producers.check_marker(marker)?;
-            if let Some(appended) = self.write(writer, &config, &batch, now)? {
+            if let Some(appended) = self.write(writer, &config, (&batch, Durable::Later), now)? {
                 return Ok(appended);
             }
             self.checkpoint_first()?;
@@ -192,12 +212,12 @@ impl PartitionLog {
         &self,
         mut writer: MutexGuard<'_, Writer>,
         config: &TopicConfig,
-        batch: &Batch,
+        (batch, durable): (&Batch, Durable),
         now: TimestampMs,
     ) -> Result<Option<Appended>, AppendError> {
         let outcome = writer.append(self, config, batch, now);
         drop(writer);
-        self.appended(outcome, config)
+        self.appended(outcome, config, durable)
     }
 
     /// What follows a write, after the lock: the watermark, or a sync, or the end. `None`: as `write`.
@@ -205,6 +225,7 @@ impl PartitionLog {
         &self,
         outcome: Result<Appended, WriteError>,
         config: &TopicConfig,
+        durable: Durable,
     ) -> Result<Option<Appended>, AppendError> {
         let appended = match outcome {
             Ok(appended) => appended,
@@ -212,13 +233,12 @@ impl PartitionLog {
             Err(WriteError::Failed(reason)) => return Err(self.fail(reason)),
             Err(WriteError::Uncheckpointed) => return Ok(None),
         };
-        let is_urgent = if config.durability == Durability::Os {
+        if config.durability == Durability::Os {
             self.raise_watermark(appended.last_offset + 1);
-            false
-        } else {
-            self.waiters.is_watched()
-        };
-        self.request_flush(is_urgent);
+            self.request_flush(false);
+        } else if durable == Durable::Later {
+            self.request_flush(self.waiters.is_watched());
+        }
         Ok(Some(appended))
     }
 
@@ -255,7 +275,7 @@ impl PartitionLog {
                 self.marks.lock().doubt(mark);
             }
             drop(writer);
-            if let Some(appended) = self.appended(outcome, &config)? {
+            if let Some(appended) = self.appended(outcome, &config, Durable::Later)? {
                 return Ok(appended);
             }
             self.checkpoint_first()?;
@@ -335,18 +355,22 @@ impl PartitionLog {
 
     /// Resolves when every record up to and including `offset` is below the high watermark.
     pub async fn committed(&self, offset: Offset) -> Result<(), AppendError> {
+        let mut commit = self.commit(offset)?;
+        commit.hurry();
+        commit.wait().await
+    }
+
+    /// Registers for the moment from which every record up to and including `offset` is below the high watermark.
+    pub fn commit(&self, offset: Offset) -> Result<Commit, AppendError> {
+        let me = self.me.upgrade().ok_or(AppendError::Deleted)?;
         let watermark = || self.high_watermark.load(Ordering::SeqCst);
         if offset < watermark() || defects::has(Defect::AcknowledgeBeforeSync) {
-            return Ok(());
+            return Ok(Commit::known(me, Ok(())));
         }
-        match self.waiters.commit(offset, watermark) {
-            Ok(answer) => {
-                self.request_flush(true);
-                // The sender lives in this log, which `self` keeps alive.
-                answer.await.unwrap_or(Err(AppendError::Deleted))
-            }
-            Err(answer) => answer,
-        }
+        Ok(match self.waiters.commit(offset, watermark) {
+            Ok(answer) => Commit::registered(me, answer),
+            Err(answer) => Commit::known(me, answer),
+        })
     }
 
     /// Notifies `waiter` once (`Notify::notify_one`), when the high watermark next moves or the partition goes away or
@@ -452,7 +476,7 @@ impl PartitionLog {
         self.last_stable.store(last_stable, Ordering::SeqCst);
     }
 
-    fn request_flush(&self, urgent: bool) {
+    pub(super) fn request_flush(&self, urgent: bool) {
         if self.synced.load(Ordering::SeqCst) < self.log_end.load(Ordering::SeqCst)
             && let Some(me) = self.me.upgrade()
         {

@@ -16,6 +16,7 @@ use super::scan::{Found, HEADERS, Scanner, Step};
 use super::seal::{self, HEADER_BLOCK, SegmentHeader};
 use super::segment::{Segment, SegmentError};
 use super::{Isolation, OffsetQuery, ReadError, Records, records};
+use crate::env::buffers::Buffer;
 use crate::env::defects::{self, Defect};
 use crate::types::{Offset, TimestampMs};
 
@@ -219,15 +220,16 @@ impl PartitionLog {
         };
         let end = place.segment.end();
         let available = usize::try_from(end.saturating_sub(place.position)).unwrap_or(usize::MAX);
-        let mut buffer = Vec::new();
         let mut count = wanted.max_bytes.min(available);
         if wanted.at_least_one {
             count = count.max(HEADER_SIZE.min(available));
         }
         loop {
+            let mut memory = Buffer::with_capacity(count);
+            let buffer = memory.bytes();
             place
                 .file
-                .read_at(&mut buffer, count, place.position)
+                .read_at(buffer, count, place.position)
                 .map_err(Fault::io)?;
             if buffer.len() < count && !place.segment.is_retired() {
                 return Err(Fault::corrupt(
@@ -235,7 +237,7 @@ impl PartitionLog {
                     "the segment file has become shorter",
                 ));
             }
-            let taken = take_batches(&mut buffer, &place, &wanted);
+            let taken = take_batches(buffer, &place, &wanted);
             if taken.length == 0 {
                 match taken.missing {
                     // The first batch is larger than what was read: its sealed header tells how much it is.
@@ -259,7 +261,7 @@ impl PartitionLog {
                     position: place.position + taken.length as u64,
                 },
             );
-            return Ok((Bytes::from(buffer), taken.next_offset));
+            return Ok((memory.freeze(), taken.next_offset));
         }
     }
 

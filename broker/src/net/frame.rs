@@ -1,8 +1,8 @@
 //! Frames: a length of four bytes, big-endian and signed, then so many bytes.
 //!
 //! Small frames are cut without copying from a *buffer* that is filled by one read for as many frames as have arrived. A frame that does not fit
-//! the buffer gets an allocation of its own, into which its bytes are read directly and which ends exactly with it, so
-//! that keeping a slice of a large frame keeps nothing else alive.
+//! the buffer gets memory of its own, into which its bytes are read directly, so that keeping a slice of a large frame keeps
+//! no other frame alive.
 //!
 //! Invariants: memory grows with the bytes that arrived, never with the length that was announced. Every `poll_…` keeps
 //! its state in the reader: it may be given up and called again.
@@ -14,6 +14,8 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt};
+
+use crate::env::buffers::Buffer;
 
 /// The smallest request there is: API key, version and correlation id.
 pub(super) const MIN_FRAME_BYTES: usize = 8;
@@ -41,7 +43,7 @@ enum Body {
     /// Comes from the buffer, so many bytes.
     Buffered(usize),
     /// Has memory of its own.
-    Own { bytes: Vec<u8>, length: usize },
+    Own { bytes: Buffer, length: usize },
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -72,9 +74,8 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
         self.body = if length <= self.room.max(self.buffer.len()) {
             Body::Buffered(length)
         } else {
-            let mut bytes = Vec::new();
-            bytes.reserve_exact(length.min(FIRST_STEP_BYTES));
-            bytes.extend_from_slice(&self.buffer);
+            let mut bytes = Buffer::with_capacity(length.min(FIRST_STEP_BYTES));
+            bytes.bytes().extend_from_slice(&self.buffer);
             self.buffer.clear();
             Body::Own { bytes, length }
         };
@@ -94,7 +95,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
                 return Poll::Ready(Ok(self.buffer.split_to(length).freeze()));
             }
             Body::Own { bytes, length } => {
-                while bytes.len() < *length {
+                while bytes.bytes().len() < *length {
                     if ready!(poll_read_exact(&mut self.io, cx, bytes, *length))? == 0 {
                         return Poll::Ready(Err(torn()));
                     }
@@ -102,7 +103,7 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
             }
         }
         match std::mem::replace(&mut self.body, Body::None) {
-            Body::Own { bytes, .. } => Poll::Ready(Ok(bytes.into())),
+            Body::Own { bytes, .. } => Poll::Ready(Ok(bytes.freeze())),
             Body::None | Body::Buffered(_) => Poll::Ready(Ok(Bytes::new())),
         }
     }
@@ -142,13 +143,15 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 fn poll_read_exact<R: AsyncRead + Unpin>(
     io: &mut R,
     cx: &mut Context<'_>,
-    bytes: &mut Vec<u8>,
+    buffer: &mut Buffer,
     length: usize,
 ) -> Poll<io::Result<usize>> {
+    let bytes = buffer.bytes();
     if bytes.len() == bytes.capacity() {
         let grown = (bytes.capacity() * 2).min(length);
-        bytes.reserve_exact(grown - bytes.len());
+        buffer.grow(grown);
     }
+    let bytes = buffer.bytes();
     let missing = length - bytes.len();
     pin!(io.read_buf(&mut bytes.limit(missing))).poll(cx)
 }

@@ -13,6 +13,7 @@ mod limits;
 mod listener;
 mod outgoing;
 mod quic;
+mod read_ahead;
 mod tcp;
 mod tls;
 

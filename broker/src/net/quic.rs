@@ -17,7 +17,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use quinn::crypto::rustls::QuicServerConfig;
-use quinn::{Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming, TransportConfig, VarInt};
+use quinn::{
+    AckFrequencyConfig, Connection, Endpoint, EndpointConfig, IdleTimeout, Incoming,
+    MtuDiscoveryConfig, TransportConfig, VarInt,
+};
 use rustls_pki_types::CertificateDer;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
@@ -43,6 +46,9 @@ const CONNECTION_WINDOW: u32 = 16 << 20;
 /// Enough for every message that comes before authentication without a further round trip.
 const UNAUTHENTICATED_WINDOW: u32 = 128 << 10;
 const SEND_WINDOW: u64 = 8 << 20;
+/// Ten packets, which quinn hands to the system in one call, must stay below the 64 KiB that one call takes.
+const LARGEST_PACKET: u16 = 6_300;
+const PACKETS_PER_ACKNOWLEDGEMENT: VarInt = VarInt::from_u32(10);
 /// Asked of the system for the one UDP socket of all connections; the system grants what `net.core.rmem_max` allows. The
 /// default of 208 KiB overflows in a millisecond at full speed.
 const SOCKET_BUFFER_BYTES: usize = 4 << 20;
@@ -74,10 +80,28 @@ pub(super) fn server_config(
         .max_idle_timeout(idle)
         .stream_receive_window(VarInt::from_u32(STREAM_WINDOW))
         .receive_window(VarInt::from_u32(UNAUTHENTICATED_WINDOW))
-        .send_window(SEND_WINDOW);
+        .send_window(SEND_WINDOW)
+        .ack_frequency_config(Some(acknowledgements()))
+        .mtu_discovery_config(Some(packets()));
     let mut config = quinn::ServerConfig::with_crypto(Arc::new(crypto));
     config.transport_config(Arc::new(transport));
     Ok(config)
+}
+
+/// What peers are asked for that can do so (draft-ietf-quic-ack-frequency): an acknowledgement costs both sides nearly what a
+/// packet of data costs, and two packets each are more than congestion control needs.
+fn acknowledgements() -> AckFrequencyConfig {
+    let mut config = AckFrequencyConfig::default();
+    config.ack_eliciting_threshold(PACKETS_PER_ACKNOWLEDGEMENT);
+    config
+}
+
+/// Where the path takes more than the 1,452 bytes that quinn would stop at (jumbo frames, loopback), larger packets: most
+/// of QUIC's cost is one packet's, whatever its size.
+fn packets() -> MtuDiscoveryConfig {
+    let mut config = MtuDiscoveryConfig::default();
+    config.upper_bound(LARGEST_PACKET);
+    config
 }
 
 pub(super) fn bind(address: SocketAddr, config: quinn::ServerConfig) -> io::Result<Endpoint> {
@@ -91,8 +115,12 @@ pub(super) fn bind(address: SocketAddr, config: quinn::ServerConfig) -> io::Resu
             debug!("UDP socket buffer: {fault}");
         }
     }
+    let mut endpoint = EndpointConfig::default();
+    endpoint
+        .max_udp_payload_size(LARGEST_PACKET)
+        .map_err(io::Error::other)?;
     Endpoint::new(
-        EndpointConfig::default(),
+        endpoint,
         Some(config),
         socket,
         Arc::new(quinn::TokioRuntime),

@@ -11,6 +11,7 @@ use super::Service;
 use super::certificate::Certificates;
 use super::connection::{self, Carrier};
 use super::listener::Listener;
+use super::read_ahead::ReadAhead;
 
 pub(super) async fn serve<S: Service>(
     listener: &Listener<S>,
@@ -21,7 +22,7 @@ pub(super) async fn serve<S: Service>(
 ) {
     let local = stream.local_addr().ok().map(|local| local.ip());
     let acceptor = TlsAcceptor::from(certificates.current().await);
-    let stream = match timeout_at(authenticate_by, acceptor.accept(stream)).await {
+    let stream = match timeout_at(authenticate_by, acceptor.accept(ReadAhead::new(stream))).await {
         Ok(Ok(stream)) => stream,
         Ok(Err(fault)) => {
             let message = format_args!("TLS handshake failed: {fault}{}", hint(&fault));

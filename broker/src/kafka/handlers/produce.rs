@@ -13,8 +13,10 @@
 //! version 11; and while the last transaction is being ended CONCURRENT_TRANSACTIONS, before version 12 NOT_ENOUGH_REPLICAS, on
 //! which old clients try again.
 
+use std::future::poll_fn;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::task::Poll;
 
 use bytes::Bytes;
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
@@ -34,7 +36,7 @@ use crate::kafka::placement::{self, Placed, PlacementError};
 use crate::kafka::resources;
 use crate::kafka::topics::TopicHandle;
 use crate::log::batch::{self, Batch};
-use crate::log::{AppendError, PartitionLog};
+use crate::log::{AppendError, Commit, PartitionLog};
 use crate::plugin::RecordReject;
 use crate::types::Offset;
 
@@ -120,10 +122,13 @@ struct Wait {
 struct Request<'a> {
     context: &'a Context,
     transactional_id: Option<String>,
+    /// `acks=all`
+    is_awaited: bool,
 }
 
 pub async fn handle(context: &Context, request: ProduceRequest) -> ProduceAnswer {
     let acks = request.acks;
+    let is_awaited = acks == -1;
     let mut waits = Vec::new();
     let mut response = ProduceResponse::default();
     let (common, refused) = match check(context, &request) {
@@ -132,6 +137,7 @@ pub async fn handle(context: &Context, request: ProduceRequest) -> ProduceAnswer
             Request {
                 context,
                 transactional_id: None,
+                is_awaited,
             },
             Some(refusal),
         ),
@@ -146,7 +152,7 @@ pub async fn handle(context: &Context, request: ProduceRequest) -> ProduceAnswer
             .responses
             .push(produce_topic(&common, index, topic, handle, &mut waits));
     }
-    if acks == -1 {
+    if is_awaited {
         await_commits(context, waits, &mut response).await;
     }
     ProduceAnswer {
@@ -169,6 +175,7 @@ fn check<'a>(context: &'a Context, request: &ProduceRequest) -> Result<Request<'
     Ok(Request {
         context,
         transactional_id,
+        is_awaited: request.acks == -1,
     })
 }
 
@@ -310,7 +317,10 @@ fn produce_partition(
     let is_transactional = batch.header.is_transactional();
     let append = || -> Result<Placed, Refusal> {
         if !handle.is_placed && handle.plugins().next().is_none() {
-            let appended = log.append(batch)?;
+            let appended = match request.is_awaited {
+                true => log.append_awaited(batch)?,
+                false => log.append(batch)?,
+            };
             return Ok(Placed {
                 appended,
                 waits: vec![(log.clone(), appended.last_offset)],
@@ -393,9 +403,26 @@ fn only_batch(records: Option<Bytes>, handle: &TopicHandle) -> Result<Batch, Ref
     }
 }
 
+/// Answers when what was appended is durable. All partitions are registered first and synced side by side, after the
+/// requests that arrived together with this one were started: then one sync is for all of them.
 async fn await_commits(context: &Context, waits: Vec<Wait>, response: &mut ProduceResponse) {
-    for wait in waits {
-        let Err(error) = wait.log.committed(wait.offset).await else {
+    let commit = |wait: Wait| (wait.log.commit(wait.offset), wait);
+    let mut commits: Vec<_> = waits.into_iter().map(commit).collect();
+    let is_pending =
+        |(commit, _): &(Result<Commit, _>, _)| commit.as_ref().is_ok_and(Commit::is_pending);
+    if commits.iter().any(is_pending) {
+        polled_again().await;
+        let made = commits
+            .iter_mut()
+            .filter_map(|(commit, _)| commit.as_mut().ok());
+        made.for_each(Commit::hurry);
+    }
+    for (commit, wait) in commits {
+        let outcome = match commit {
+            Ok(mut commit) => commit.wait().await,
+            Err(error) => Err(error),
+        };
+        let Err(error) = outcome else {
             continue;
         };
         let topic = &mut response.responses[wait.topic];
@@ -403,6 +430,19 @@ async fn await_commits(context: &Context, waits: Vec<Wait>, response: &mut Produ
         topic.partition_responses[wait.partition] =
             refuse(context.version, &topic.name, index, error.into());
     }
+}
+
+/// Lets the caller go on: it starts the requests that have arrived, and then asks for the answers.
+async fn polled_again() {
+    let mut is_first = true;
+    poll_fn(|cx| match std::mem::replace(&mut is_first, false) {
+        true => {
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+        false => Poll::Ready(()),
+    })
+    .await;
 }
 
 #[cfg(test)]

@@ -22,6 +22,8 @@ pub(crate) type Writer = Box<dyn AsyncWrite + Send + Unpin>;
 
 /// An idle QUIC connection is kept open by a ping this often, so that long polls survive NAT bindings.
 const QUIC_KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// Ten packets, which quinn hands to the system in one call, must stay below the 64 KiB that one call takes.
+const LARGEST_PACKET: u16 = 6_300;
 
 /// A name's next address is tried so long after the one before: a port that nothing listens on does not answer over UDP.
 const ADDRESS_STAGGER: Duration = Duration::from_millis(100);
@@ -202,8 +204,7 @@ impl Dialer {
         match socket {
             Some(open) => Ok(open.clone()),
             None => {
-                let open = quinn::Endpoint::client(any)
-                    .map_err(|error| self.io_error(endpoint, &error))?;
+                let open = quic_endpoint(any).map_err(|error| self.io_error(endpoint, &error))?;
                 Ok(socket.insert(open).clone())
             }
         }
@@ -226,6 +227,16 @@ impl Dialer {
     }
 }
 
+/// A UDP socket for QUIC that takes packets as large as the broker may send.
+fn quic_endpoint(any: SocketAddr) -> io::Result<quinn::Endpoint> {
+    let mut config = quinn::EndpointConfig::default();
+    config
+        .max_udp_payload_size(LARGEST_PACKET)
+        .map_err(io::Error::other)?;
+    let socket = std::net::UdpSocket::bind(any)?;
+    quinn::Endpoint::new(config, None, socket, Arc::new(quinn::TokioRuntime))
+}
+
 fn quic_config(options: &TlsOptions) -> Result<quinn::ClientConfig> {
     let tls = tls::client_config(options, true)?;
     let crypto = quinn::crypto::rustls::QuicClientConfig::try_from(tls)
@@ -236,6 +247,14 @@ fn quic_config(options: &TlsOptions) -> Result<quinn::ClientConfig> {
     transport.stream_receive_window((8u32 << 20).into());
     transport.receive_window((32u32 << 20).into());
     transport.send_window(16 << 20);
+    // Acknowledgements for two packets each, the default, would cost the broker nearly what the packets themselves cost.
+    let mut acknowledgements = quinn::AckFrequencyConfig::default();
+    acknowledgements.ack_eliciting_threshold(10u32.into());
+    transport.ack_frequency_config(Some(acknowledgements));
+    // Most of QUIC's cost is one packet's, whatever its size: larger ones where the path takes them.
+    let mut packets = quinn::MtuDiscoveryConfig::default();
+    packets.upper_bound(LARGEST_PACKET);
+    transport.mtu_discovery_config(Some(packets));
     let mut config = quinn::ClientConfig::new(Arc::new(crypto));
     config.transport_config(Arc::new(transport));
     Ok(config)
