@@ -105,6 +105,14 @@ impl RawPartition {
         })
     }
 
+    /// Another partition of the topic, over the same connection. It must have the same leader, or the broker refuses.
+    pub fn sibling(&self, partition: i32) -> Self {
+        Self {
+            partition,
+            ..self.clone()
+        }
+    }
+
     /// Asks for up to `max_bytes` from an offset on; the broker waits up to `max_wait` while there is nothing.
     pub fn fetch(
         &self,
@@ -112,13 +120,32 @@ impl RawPartition {
         max_bytes: i32,
         max_wait: Duration,
     ) -> Result<impl Future<Output = Result<RawFetch>> + Send + use<>> {
-        let partition = FetchPartition::default()
-            .with_partition(self.partition)
-            .with_fetch_offset(offset)
-            .with_partition_max_bytes(max_bytes);
+        let answer = self.fetch_all(&[(self.partition, offset)], max_bytes, max_wait)?;
+        let this = self.clone();
+        Ok(async move {
+            let mut partitions = answer.await?.into_iter();
+            let first = partitions.next().map(|(_, fetched)| fetched);
+            first.ok_or_else(|| this.missing(FetchRequest::NAME))
+        })
+    }
+
+    /// As [`fetch`](Self::fetch), from several partitions of the topic together, each from an offset on. They must have the same
+    /// leader. What the answer tells of each comes by its number.
+    pub fn fetch_all(
+        &self,
+        from: &[(i32, i64)],
+        max_bytes: i32,
+        max_wait: Duration,
+    ) -> Result<impl Future<Output = Result<Vec<(i32, RawFetch)>>> + Send + use<>> {
+        let partition = |(partition, offset): &(i32, i64)| {
+            FetchPartition::default()
+                .with_partition(*partition)
+                .with_fetch_offset(*offset)
+                .with_partition_max_bytes(max_bytes)
+        };
         let topic = FetchTopic::default()
             .with_topic(topic_name(&self.topic))
-            .with_partitions(vec![partition]);
+            .with_partitions(from.iter().map(partition).collect());
         let request = FetchRequest::default()
             .with_replica_id(BrokerId(-1))
             .with_max_wait_ms(max_wait.as_millis() as i32)
@@ -140,14 +167,17 @@ impl RawPartition {
                 .responses
                 .into_iter()
                 .flat_map(|topic| topic.partitions);
-            let Some(partition) = partitions.into_iter().next() else {
-                return Err(this.missing(FetchRequest::NAME));
-            };
-            this.check(partition.error_code, FetchRequest::NAME, None)?;
-            Ok(RawFetch {
-                batches: partition.records.unwrap_or_default(),
-                high_watermark: partition.high_watermark,
-            })
+            let fetched = partitions.map(|partition| {
+                let number = partition.partition_index;
+                this.sibling(number)
+                    .check(partition.error_code, FetchRequest::NAME, None)?;
+                let fetched = RawFetch {
+                    batches: partition.records.unwrap_or_default(),
+                    high_watermark: partition.high_watermark,
+                };
+                Ok((number, fetched))
+            });
+            fetched.collect()
         })
     }
 

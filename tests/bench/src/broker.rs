@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
-use tidegate_client::{Client, TlsOptions, Transport};
+use tidegate_client::{Bootstrap, Client, TlsOptions, Transport};
 
 use crate::options::Options;
 use crate::payload::unique;
@@ -33,7 +33,7 @@ pub struct Broker {
     pid: Option<u32>,
     address: String,
     ca: Option<PathBuf>,
-    _spawned: Option<Spawned>,
+    spawned: Option<Spawned>,
 }
 
 impl Broker {
@@ -58,7 +58,7 @@ impl Broker {
             pid: options.pid,
             address: address.to_owned(),
             ca: options.ca.clone(),
-            _spawned: None,
+            spawned: None,
         })
     }
 
@@ -88,7 +88,7 @@ impl Broker {
             pid: Some(pid),
             address,
             ca: Some(ca),
-            _spawned: Some(spawned),
+            spawned: Some(spawned),
         })
     }
 
@@ -117,14 +117,50 @@ impl Broker {
     }
 
     pub fn usage(&self) -> Option<Usage> {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid?)).ok()?;
-        parse_cpu(&stat)
+        usage_of(self.pid?)
+    }
+
+    /// Bytes that its reads brought in from a disk so far; what the page cache had is not in it.
+    pub fn bytes_from_disk(&self) -> Option<u64> {
+        let io = std::fs::read_to_string(format!("/proc/{}/io", self.pid?)).ok()?;
+        let line = io.lines().find_map(|line| line.strip_prefix("read_bytes:"));
+        line?.trim().parse().ok()
+    }
+
+    /// Where it keeps its files; only of spawned brokers.
+    pub fn data(&self) -> Option<&Path> {
+        self.spawned.as_ref().map(|spawned| spawned.data.as_path())
+    }
+
+    /// The transport, and `host:port`.
+    pub fn endpoint(&self) -> Result<(Transport, String)> {
+        let bootstrap: Bootstrap = self.address.parse()?;
+        let endpoints: Vec<String> = bootstrap
+            .endpoints
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        Ok((bootstrap.transport, endpoints.join(",")))
+    }
+
+    /// The file of the authority that its certificate comes from.
+    pub fn ca(&self) -> Option<&Path> {
+        self.ca.as_deref()
     }
 
     /// The most resident memory that the broker ever had.
     pub fn peak_bytes(&self) -> Option<u64> {
         status_bytes(self.pid?, "VmHWM:")
     }
+}
+
+pub fn usage_of(pid: u32) -> Option<Usage> {
+    parse_cpu(&std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// Of this process.
+pub fn own_usage() -> Option<Usage> {
+    parse_cpu(&std::fs::read_to_string("/proc/self/stat").ok()?)
 }
 
 async fn connect(address: &str, ca: Option<&Path>) -> Result<Client> {

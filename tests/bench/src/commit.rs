@@ -63,6 +63,7 @@ pub async fn run(
         p50: microseconds(0.5),
         p99: microseconds(0.99),
         p999: microseconds(0.999),
+        max: microseconds(1.0),
         syncs_per_second: Some(syncs / counted.as_secs_f64()),
         records_per_sync: (syncs > 0.0).then(|| records / syncs),
         sync_time: (syncs > 0.0).then(|| (seconds_after - seconds_before) / syncs * 1e6),

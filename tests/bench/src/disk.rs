@@ -96,6 +96,7 @@ fn measure(disk: &mut Yardstick, batch: &[u8], counted: Duration) -> Result<Meas
         p50: microseconds(0.5),
         p99: microseconds(0.99),
         p999: microseconds(0.999),
+        max: microseconds(1.0),
         syncs_per_second: Some(rate),
         records_per_sync: Some(1.0),
         sync_time: Some(times.mean() / 1e3),

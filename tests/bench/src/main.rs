@@ -5,12 +5,20 @@
 //! each variant's median. A run that loses, repeats or misplaces a record is an error, not a figure. The method stands in
 //! `README.md`.
 
+mod bare_quic;
 mod broker;
+mod cold;
 mod commit;
 mod compaction;
 mod consume;
+mod cpu;
 mod disk;
 mod latency;
+#[cfg(feature = "librdkafka")]
+mod librdkafka;
+#[cfg(not(feature = "librdkafka"))]
+#[path = "no_librdkafka.rs"]
+mod librdkafka;
 mod options;
 mod payload;
 mod produce;
@@ -22,7 +30,7 @@ use anyhow::{Context, Result, bail};
 use clap::Parser;
 use tidegate_client::{Client, NewTopic};
 
-use broker::{Broker, Usage};
+use broker::Broker;
 use options::{Options, Variant};
 use report::{Measured, Report};
 
@@ -60,6 +68,9 @@ async fn run(options: &Options, variant: &Variant) -> Result<Measured> {
     if let options::Scenario::Disk(file) = variant.scenario {
         return disk::run(options, variant, file).await;
     }
+    if let options::Scenario::BareQuic(direction) = variant.scenario {
+        return bare_quic::run(options, direction).await;
+    }
     let broker = Broker::open(options, variant.transport).await?;
     let client = broker.client.clone();
     let topic = create_topic(options, variant, &broker).await?;
@@ -69,7 +80,9 @@ async fn run(options: &Options, variant: &Variant) -> Result<Measured> {
         options::Scenario::Compaction => compaction::run(options, variant, &broker, &topic).await?,
         options::Scenario::Latency => latency::run(options, variant, &broker, &topic).await?,
         options::Scenario::Commit => commit::run(options, variant, &broker, &topic).await?,
-        options::Scenario::Disk(_) => bail!("the disk is measured without a broker"),
+        options::Scenario::Disk(_) | options::Scenario::BareQuic(_) => {
+            bail!("yardsticks are measured without a broker")
+        }
     };
     measured.start = broker.start;
     measured.idle_bytes = broker.idle_bytes;
@@ -81,7 +94,7 @@ async fn run(options: &Options, variant: &Variant) -> Result<Measured> {
 async fn create_topic(options: &Options, variant: &Variant, broker: &Broker) -> Result<String> {
     let admin = broker.client.admin();
     let name = format!("bench-{}-{}", std::process::id(), payload::unique());
-    let mut topic = NewTopic::new(&name).partitions(1);
+    let mut topic = NewTopic::new(&name).partitions(variant.partitions as i32);
     for (key, value) in &options.topic_config {
         topic = topic.config(key, value);
     }
@@ -113,13 +126,16 @@ async fn deploy_identity(options: &Options, broker: &Broker) -> Result<()> {
     Ok(())
 }
 
-/// The offset behind the newest record.
+/// The records that can be read: where the partitions end, together.
 async fn end_offset(client: &Client, topic: &str) -> Result<i64> {
     let ends = client
         .admin()
         .list_offsets(topic, tidegate_client::StartAt::Latest)
         .await?;
-    ends.get(&0).copied().context("partition 0 has no end")
+    if ends.is_empty() {
+        bail!("{topic} has no partition");
+    }
+    Ok(ends.values().sum())
 }
 
 /// Waits until everything that was acknowledged can be read.
@@ -135,10 +151,4 @@ async fn await_end(client: &Client, topic: &str, expected: i64) -> Result<()> {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     bail!("{expected} records were acknowledged, but 5 s later fewer can be read")
-}
-
-/// CPU seconds for each 10⁹ bytes.
-fn cpu_per_gigabyte(before: Option<Usage>, after: Option<Usage>, bytes: u64) -> Option<f64> {
-    let spent = after?.cpu_seconds - before?.cpu_seconds;
-    Some(spent / (bytes as f64 / 1e9))
 }

@@ -15,6 +15,7 @@ use tidegate_client::{Acks, Bootstrap, Transport};
                   bench produce --spawn target/release/tidegate --sizes 1024 --acks 1\n  \
                   bench commit --spawn target/release/tidegate --data /var/lib/bench --rounds 5\n  \
                   bench latency --bootstrap tcp://127.0.0.1:9092 --pid 4711 --rate 5000\n  \
+                  bench consume --spawn target/release/tidegate --reads warm,cold,tail --groups 1,10\n  \
                   bench produce --spawn target/release/tidegate --identity target/plugins/identity.wasm"
 )]
 pub struct Options {
@@ -34,6 +35,8 @@ enum Command {
     Compaction(Settings),
     /// acks=all, one small batch at a time, by one producer and by many, beside what the disk itself can do
     Commit(Settings),
+    /// Plain bytes over one QUIC stream to and from `floor --quic`: the yardstick of that transport
+    Quic(Settings),
     /// The first three
     All(Settings),
 }
@@ -72,7 +75,7 @@ pub struct Settings {
     /// What to wait for
     #[arg(long, value_delimiter = ',', default_value = "1,all")]
     pub acks: Vec<Acks>,
-    /// lean replays batches that were made before; full is the client that applications use
+    /// lean replays batches that were made before; full is sdk/client as applications use it; librdkafka is what most use
     #[arg(long, default_value = "lean")]
     pub client: ClientKind,
     /// Also run with an identity transform on the topic: this component
@@ -90,9 +93,18 @@ pub struct Settings {
     /// Batches on the way at once
     #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u64).range(1..=1000))]
     pub in_flight: u64,
-    /// Producers of the commit run that write at once, each on a connection of its own
-    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1,16", value_parser = clap::value_parser!(u32).range(1..=1000))]
-    pub producers: Vec<u32>,
+    /// Partitions of the topic that is written or read
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    pub partitions: Vec<u32>,
+    /// Producers that write at once, each on a connection of its own [default: 1; of the commit run 1,16]
+    #[arg(long, value_name = "N", value_delimiter = ',', value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub producers: Option<Vec<u32>>,
+    /// Consumers that each read everything at the same time, on connections of their own
+    #[arg(long, value_name = "N", value_delimiter = ',', default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub groups: Vec<u32>,
+    /// What the consumer finds: warm was just written, cold is on the disk alone, tail is being written
+    #[arg(long, value_delimiter = ',', default_value = "warm")]
+    pub reads: Vec<Reads>,
     /// Records a second of the latency run
     #[arg(long, value_name = "N", default_value_t = 5000, value_parser = clap::value_parser!(u64).range(1..=1_000_000))]
     pub rate: u64,
@@ -131,6 +143,18 @@ impl From<TransportName> for Transport {
 pub enum ClientKind {
     Lean,
     Full,
+    Librdkafka,
+}
+
+/// Where the records are that a consumer reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Reads {
+    /// In the page cache: they were written before.
+    Warm,
+    /// On the disk alone: they were written before, and the page cache was told to forget them.
+    Cold,
+    /// They come while it reads: it started before the producer.
+    Tail,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -143,6 +167,15 @@ pub enum Scenario {
     Commit,
     /// The same writes and syncs, on a file and without a broker.
     Disk(DiskFile),
+    /// QUIC without Kafka.
+    BareQuic(Direction),
+}
+
+/// Seen from the server.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Direction {
+    In,
+    Out,
 }
 
 /// What kind of file is written to.
@@ -163,8 +196,20 @@ pub struct Variant {
     pub acks: Acks,
     pub identity: bool,
     pub client: ClientKind,
-    /// Of the commit run.
+    pub partitions: u32,
     pub producers: u32,
+    /// Consumers that each read everything.
+    pub groups: u32,
+    pub reads: Reads,
+}
+
+/// The counts of one variant.
+#[derive(Clone, Copy)]
+struct Counts {
+    partitions: u32,
+    producers: u32,
+    groups: u32,
+    reads: Reads,
 }
 
 impl fmt::Display for Variant {
@@ -177,8 +222,13 @@ impl fmt::Display for Variant {
             Scenario::Commit => {
                 let (transport, size) = (self.transport.scheme(), self.size);
                 let count = self.producers;
-                return write!(f, "acks=all {transport} {size} B, {count} at once");
+                return write!(
+                    f,
+                    "closed loop acks=all {transport} {size} B, {count} at once"
+                );
             }
+            Scenario::BareQuic(Direction::In) => return f.write_str("bare QUIC stream, in"),
+            Scenario::BareQuic(Direction::Out) => return f.write_str("bare QUIC stream, out"),
             Scenario::Disk(file) => {
                 let kind = match file {
                     DiskFile::Reserved => "reserved",
@@ -190,6 +240,7 @@ impl fmt::Display for Variant {
         let client = match self.client {
             ClientKind::Lean => "lean",
             ClientKind::Full => "full",
+            ClientKind::Librdkafka => "librdkafka",
         };
         write!(f, "{scenario} {} {} B", self.transport.scheme(), self.size)?;
         if self.scenario != Scenario::Consume {
@@ -201,7 +252,20 @@ impl fmt::Display for Variant {
             write!(f, " acks={acks}")?;
         }
         write!(f, " {client}")?;
-        f.write_str(if self.identity { " identity" } else { "" })
+        f.write_str(if self.identity { " identity" } else { "" })?;
+        let counts = [
+            (self.partitions, "partitions"),
+            (self.producers, "producers"),
+            (self.groups, "readers"),
+        ];
+        for (count, what) in counts.iter().filter(|(count, _)| *count > 1) {
+            write!(f, ", {count} {what}")?;
+        }
+        f.write_str(match self.reads {
+            Reads::Warm => "",
+            Reads::Cold => ", cold",
+            Reads::Tail => ", tail",
+        })
     }
 }
 
@@ -215,6 +279,7 @@ impl std::ops::Deref for Options {
             | Command::Latency(settings)
             | Command::Compaction(settings)
             | Command::Commit(settings)
+            | Command::Quic(settings)
             | Command::All(settings) => settings,
         }
     }
@@ -231,6 +296,10 @@ impl Options {
                 Scenario::Disk(DiskFile::Written),
                 Scenario::Disk(DiskFile::Reserved),
                 Scenario::Commit,
+            ],
+            Command::Quic(_) => &[
+                Scenario::BareQuic(Direction::In),
+                Scenario::BareQuic(Direction::Out),
             ],
             Command::All(_) => &[Scenario::Produce, Scenario::Consume, Scenario::Latency],
         }
@@ -250,16 +319,15 @@ impl Options {
         let mut variants = Vec::new();
         for scenario in self.scenarios() {
             for transport in self.transports_of(*scenario, &transports) {
-                for size in &self.sizes {
+                for size in self.sizes_of(*scenario) {
                     let acks = self.acks_of(*scenario);
                     let combined = acks.iter().flat_map(|acks| {
                         identities.iter().flat_map(move |identity| {
-                            self.producers_of(*scenario)
-                                .iter()
-                                .map(move |producers| (*acks, *identity, *producers))
+                            let counts = self.counts_of(*scenario).into_iter();
+                            counts.map(move |counts| (*acks, *identity, counts))
                         })
                     });
-                    for (acks, identity, producers) in combined {
+                    for (acks, identity, counts) in combined {
                         // Reading does not run a transform on produce.
                         let runs_transform =
                             matches!(scenario, Scenario::Produce | Scenario::Latency);
@@ -273,7 +341,10 @@ impl Options {
                             acks,
                             identity,
                             client: self.client,
-                            producers,
+                            partitions: counts.partitions,
+                            producers: counts.producers,
+                            groups: counts.groups,
+                            reads: counts.reads,
                         });
                     }
                 }
@@ -288,16 +359,46 @@ impl Options {
     /// Reading is the same however the records were acknowledged.
     fn acks_of(&self, scenario: Scenario) -> &[Acks] {
         match scenario {
-            Scenario::Consume => &[Acks::Leader],
+            Scenario::Consume | Scenario::BareQuic(_) => &[Acks::Leader],
             Scenario::Commit | Scenario::Disk(_) => &[Acks::All],
             _ => &self.acks,
         }
     }
 
-    fn producers_of(&self, scenario: Scenario) -> &[u32] {
+    /// Every combination of counts that the scenario knows; one of each where it knows none.
+    fn counts_of(&self, scenario: Scenario) -> Vec<Counts> {
+        let given = self.producers.as_deref();
+        let (partitions, producers, groups, reads): (&[u32], &[u32], &[u32], &[Reads]) =
+            match scenario {
+                Scenario::Produce => {
+                    let producers = given.unwrap_or(&[1]);
+                    (&self.partitions, producers, &[1], &[Reads::Warm])
+                }
+                Scenario::Consume => (&self.partitions, &[1], &self.groups, &self.reads),
+                Scenario::Commit => (&[1], given.unwrap_or(&[1, 16]), &[1], &[Reads::Warm]),
+                _ => (&[1], &[1], &[1], &[Reads::Warm]),
+            };
+        let mut counts = Vec::new();
+        for &partitions in partitions {
+            for &producers in producers {
+                for &groups in groups {
+                    counts.extend(reads.iter().map(|&reads| Counts {
+                        partitions,
+                        producers,
+                        groups,
+                        reads,
+                    }));
+                }
+            }
+        }
+        counts
+    }
+
+    /// Plain bytes have no size.
+    fn sizes_of(&self, scenario: Scenario) -> &[u32] {
         match scenario {
-            Scenario::Commit => &self.producers,
-            _ => &[1],
+            Scenario::BareQuic(_) => &self.sizes[..self.sizes.len().min(1)],
+            _ => &self.sizes,
         }
     }
 
@@ -351,9 +452,27 @@ mod tests {
             [
                 "disk: write + fdatasync 100 B, written file",
                 "disk: write + fdatasync 100 B, reserved file",
-                "acks=all tcp 100 B, 1 at once",
-                "acks=all tcp 100 B, 16 at once"
+                "closed loop acks=all tcp 100 B, 1 at once",
+                "closed loop acks=all tcp 100 B, 16 at once"
             ]
+        );
+        assert_eq!(
+            rows(
+                "bench all --spawn t --transports tcp --sizes 100 --acks 1 --partitions 1,16 --groups 10 --reads cold,tail --client librdkafka"
+            ),
+            [
+                "produce tcp 100 B acks=1 librdkafka",
+                "produce tcp 100 B acks=1 librdkafka, 16 partitions",
+                "consume tcp 100 B librdkafka, 10 readers, cold",
+                "consume tcp 100 B librdkafka, 10 readers, tail",
+                "consume tcp 100 B librdkafka, 16 partitions, 10 readers, cold",
+                "consume tcp 100 B librdkafka, 16 partitions, 10 readers, tail",
+                "latency tcp 100 B acks=1 librdkafka"
+            ]
+        );
+        assert_eq!(
+            rows("bench produce --spawn t --transports tcp --sizes 100 --acks 1 --producers 16"),
+            ["produce tcp 100 B acks=1 lean, 16 producers"]
         );
     }
 }

@@ -72,7 +72,12 @@ pub fn timed_value(size: u32, nanoseconds: u64) -> Bytes {
 }
 
 pub fn read_time(value: Option<&Bytes>) -> Result<u64> {
-    match value.and_then(|value| value.first_chunk::<8>()) {
+    time_of(value.map(|value| &value[..]))
+}
+
+/// As [`read_time`], of borrowed bytes.
+pub fn time_of(value: Option<&[u8]>) -> Result<u64> {
+    match value.and_then(<[u8]>::first_chunk::<8>) {
         Some(bytes) => Ok(u64::from_be_bytes(*bytes)),
         None => bail!("a record came back without its time"),
     }

@@ -15,11 +15,13 @@ pub struct Measured {
     pub p50: Option<f64>,
     pub p99: Option<f64>,
     pub p999: Option<f64>,
+    pub max: Option<f64>,
     pub syncs_per_second: Option<f64>,
     pub records_per_sync: Option<f64>,
     /// Mean time of one sync, in microseconds.
     pub sync_time: Option<f64>,
     pub cpu_per_gigabyte: Option<f64>,
+    pub client_cpu_per_gigabyte: Option<f64>,
     pub peak_bytes: Option<u64>,
     pub idle_bytes: Option<u64>,
     pub start: Option<Duration>,
@@ -28,16 +30,18 @@ pub struct Measured {
 /// A column: its heading, what it shows of a run, and with how many digits behind the point.
 type Column = (&'static str, fn(&Measured) -> Option<f64>, usize);
 
-const COLUMNS: [Column; 12] = [
+const COLUMNS: [Column; 14] = [
     ("MB/s", |run| run.megabytes_per_second, 1),
     ("records/s", |run| run.records_per_second, 0),
     ("p50 µs", |run| run.p50, 0),
     ("p99 µs", |run| run.p99, 0),
     ("p99.9 µs", |run| run.p999, 0),
+    ("max µs", |run| run.max, 0),
     ("syncs/s", |run| run.syncs_per_second, 0),
     ("records/sync", |run| run.records_per_sync, 1),
     ("mean sync µs", |run| run.sync_time, 0),
     ("broker CPU s/GB", |run| run.cpu_per_gigabyte, 2),
+    ("client CPU s/GB", |run| run.client_cpu_per_gigabyte, 2),
     (
         "peak MB",
         |run| run.peak_bytes.map(|bytes| bytes as f64 / 1e6),

@@ -162,7 +162,7 @@ impl Fetch {
         let mut sent = 0;
         for (cut, slice) in cuts {
             stream.write(&out[sent..cut], true)?;
-            stream.write_file(&slice.file, slice.position, slice.length)?;
+            stream.write_file(&slice.stored.file, slice.position, slice.length)?;
             sent = cut;
         }
         if sent < out.len() {

@@ -3,8 +3,8 @@
 use std::fs::{File, OpenOptions};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use anyhow::{Context, Result};
 
@@ -13,13 +13,28 @@ use crate::log::lock;
 /// Files are written before in pieces of this size.
 const PIECE: usize = 4 << 20;
 
-/// Makes and takes back files.
+/// A partition's file; it goes when nobody uses it any more.
+#[derive(Debug)]
+pub struct Stored {
+    pub file: File,
+    path: PathBuf,
+}
+
+impl Drop for Stored {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.path) {
+            eprintln!("{} stays behind: {error}", self.path.display());
+        }
+    }
+}
+
+/// Makes files, and takes those back that were written before.
 #[derive(Debug)]
 pub struct Files {
     folder: PathBuf,
     next: AtomicU64,
     /// Written before, and of no partition now.
-    written: Mutex<Vec<File>>,
+    written: Mutex<Vec<Arc<Stored>>>,
 }
 
 impl Files {
@@ -36,38 +51,39 @@ impl Files {
     pub fn prepare(&self, count: u32, bytes: u64) -> Result<()> {
         let piece = vec![0; PIECE];
         for _ in 0..count {
-            let file = self.create()?;
+            let stored = self.create()?;
             let length = bytes / u64::from(count);
             for begin in (0..length).step_by(PIECE) {
                 let rest = usize::try_from(length - begin)?.min(PIECE);
-                file.write_all_at(&piece[..rest], begin)?;
+                stored.file.write_all_at(&piece[..rest], begin)?;
             }
-            file.sync_all()?;
-            lock(&self.written).push(file);
+            stored.file.sync_all()?;
+            self.give_back(stored);
         }
         Ok(())
     }
 
     /// A file that was written before while there is one, else a fresh one.
-    pub fn take(&self) -> Result<File> {
+    pub fn take(&self) -> Result<Arc<Stored>> {
         let written = lock(&self.written).pop();
         written.map_or_else(|| self.create(), Ok)
     }
 
-    /// A file whose topic was deleted: the next partition overwrites it.
-    pub fn give_back(&self, file: File) {
-        lock(&self.written).push(file);
+    /// The next partition overwrites it.
+    pub fn give_back(&self, stored: Arc<Stored>) {
+        lock(&self.written).push(stored);
     }
 
-    fn create(&self) -> Result<File> {
+    fn create(&self) -> Result<Arc<Stored>> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let path = self.folder.join(format!("{number}.log"));
-        OpenOptions::new()
+        let file = OpenOptions::new()
             .read(true)
             .write(true)
             .create(true)
             .truncate(true)
             .open(&path)
-            .with_context(|| path.display().to_string())
+            .with_context(|| path.display().to_string())?;
+        Ok(Arc::new(Stored { file, path }))
     }
 }

@@ -85,3 +85,92 @@ impl Input {
         &mut self.buffer[self.end..self.end + wanted]
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+    use std::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    fn pair() -> (TcpStream, Stream) {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let (server, _) = listener.accept().unwrap();
+        (client, Stream::new(server, None).unwrap())
+    }
+
+    fn framed(content: &[u8]) -> Vec<u8> {
+        let length = content.len() as u32;
+        [&length.to_be_bytes()[..], content].concat()
+    }
+
+    #[test]
+    fn requests_come_whole_whatever_their_size_and_wherever_they_are_cut() {
+        let sizes = [
+            0,
+            1,
+            70_000,
+            3,
+            AHEAD - 4,
+            AHEAD,
+            1_000_003,
+            5,
+            5,
+            5,
+            300_000,
+        ];
+        let contents: Vec<Vec<u8>> = sizes
+            .iter()
+            .enumerate()
+            .map(|(number, size)| vec![number as u8; *size])
+            .collect();
+        let bytes: Vec<u8> = contents
+            .iter()
+            .flat_map(|content| framed(content))
+            .collect();
+        for cut in [7, 1_000, 64 << 10, bytes.len()] {
+            let (mut client, mut stream) = pair();
+            let bytes = bytes.clone();
+            let writer = std::thread::spawn(move || {
+                for piece in bytes.chunks(cut) {
+                    client.write_all(piece).unwrap();
+                }
+            });
+            let mut input = Input::default();
+            for content in &contents {
+                let frame = input.next(&mut stream, Wait::Long).unwrap().unwrap();
+                assert!(frame == content.as_slice());
+            }
+            writer.join().unwrap();
+            assert!(input.next(&mut stream, Wait::Long).unwrap().is_none());
+        }
+    }
+
+    #[test]
+    fn a_part_of_a_request_is_not_waited_for_unless_told_so() {
+        let (mut client, mut stream) = pair();
+        let mut input = Input::default();
+        assert!(input.next(&mut stream, Wait::Arrived).unwrap().is_none());
+        client.write_all(&framed(b"whole")).unwrap();
+        client.write_all(&framed(b"cut")[..5]).unwrap();
+        assert!(input.next(&mut stream, Wait::Buffered).unwrap().is_none());
+        let frame = input.next(&mut stream, Wait::Long).unwrap().unwrap();
+        assert_eq!(frame, b"whole");
+        assert!(input.next(&mut stream, Wait::Arrived).unwrap().is_none());
+        client.write_all(b"ut").unwrap();
+        let frame = input.next(&mut stream, Wait::Long).unwrap().unwrap();
+        assert_eq!(frame, b"cut");
+    }
+
+    #[test]
+    fn a_client_that_leaves_within_a_request_or_asks_for_too_much_is_an_error() {
+        let (mut client, mut stream) = pair();
+        client.write_all(&framed(b"whole")[..6]).unwrap();
+        drop(client);
+        assert!(Input::default().next(&mut stream, Wait::Long).is_err());
+        let (mut client, mut stream) = pair();
+        client.write_all(&u32::MAX.to_be_bytes()).unwrap();
+        assert!(Input::default().next(&mut stream, Wait::Long).is_err());
+    }
+}

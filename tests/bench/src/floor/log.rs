@@ -1,12 +1,13 @@
 //! One partition: batches one behind the other in one file, and where each begins.
 
-use std::fs::File;
 use std::ops::Range;
 use std::os::unix::fs::FileExt as _;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::Thread;
 
 use anyhow::{Context, Result, bail};
+
+use crate::files::Stored;
 
 /// Fields of a batch's header (magic 2) that matter here, by their place.
 mod header {
@@ -36,6 +37,8 @@ struct State {
     /// The beginning of each batch.
     batches: Vec<Place>,
     syncing: bool,
+    /// Syncs that succeeded.
+    syncs: u64,
     /// A sync failed: what is on the disk is not known any more.
     failed: bool,
     /// Threads that wait for something to become visible.
@@ -46,7 +49,7 @@ struct State {
 #[derive(Debug)]
 pub struct Log {
     /// None: nothing is stored.
-    file: Option<Arc<File>>,
+    stored: Option<Arc<Stored>>,
     /// Batches are acknowledged and seen when they are synced.
     syncs: bool,
     state: Mutex<State>,
@@ -56,15 +59,15 @@ pub struct Log {
 /// Whole batches as they lie in a file.
 #[derive(Clone, Debug)]
 pub struct Slice {
-    pub file: Arc<File>,
+    pub stored: Arc<Stored>,
     pub position: u64,
     pub length: usize,
 }
 
 impl Log {
-    pub fn new(file: Option<File>, syncs: bool) -> Self {
+    pub fn new(stored: Option<Arc<Stored>>, syncs: bool) -> Self {
         Self {
-            file: file.map(Arc::new),
+            stored,
             syncs,
             state: Mutex::default(),
             synced: Condvar::new(),
@@ -74,15 +77,15 @@ impl Log {
     /// Checks a batch, gives it its offset and writes it; returns the offset. With syncs it counts only after
     /// [`commit`](Self::commit).
     pub fn append(&self, batch: &mut [u8]) -> Result<i64> {
-        let records = check(batch, self.file.is_some())?;
+        let records = check(batch, self.stored.is_some())?;
         let mut state = lock(&self.state);
         if state.failed {
             bail!("an earlier sync of this partition failed");
         }
         let begin = state.end;
-        if let Some(file) = &self.file {
+        if let Some(stored) = &self.stored {
             batch[header::BASE_OFFSET].copy_from_slice(&begin.offset.to_be_bytes());
-            file.write_all_at(batch, begin.position)?;
+            stored.file.write_all_at(batch, begin.position)?;
             state.batches.push(begin);
         }
         state.end = Place {
@@ -98,7 +101,7 @@ impl Log {
 
     /// Waits until everything that was appended is on the disk. Those who come while a sync runs share the next one.
     pub fn commit(&self) -> Result<()> {
-        let Some(file) = self.file.as_ref().filter(|_| self.syncs) else {
+        let Some(stored) = self.stored.as_ref().filter(|_| self.syncs) else {
             return Ok(());
         };
         let mut state = lock(&self.state);
@@ -117,7 +120,7 @@ impl Log {
             state.syncing = true;
             let reached = state.end;
             drop(state);
-            let result = file.sync_data();
+            let result = stored.file.sync_data();
             state = lock(&self.state);
             state.syncing = false;
             self.synced.notify_all();
@@ -125,11 +128,17 @@ impl Log {
                 state.failed = true;
             }
             result.context("fdatasync")?;
+            state.syncs += 1;
             state.visible = reached;
             wake(state);
             state = lock(&self.state);
         }
         Ok(())
+    }
+
+    #[cfg(test)]
+    pub fn syncs(&self) -> u64 {
+        lock(&self.state).syncs
     }
 
     /// The offset behind the last batch that consumers see.
@@ -144,7 +153,11 @@ impl Log {
         if offset < 0 || offset > state.visible.offset {
             return Err(OutOfRange);
         }
-        let Some(file) = self.file.as_ref().filter(|_| offset < state.visible.offset) else {
+        let Some(stored) = self
+            .stored
+            .as_ref()
+            .filter(|_| offset < state.visible.offset)
+        else {
             return Ok(None);
         };
         let batches = &state.batches;
@@ -158,7 +171,7 @@ impl Log {
             batches[behind.max(first + 1)].position
         };
         Ok(Some(Slice {
-            file: file.clone(),
+            stored: stored.clone(),
             position: begin,
             length: (end.min(state.visible.position) - begin) as usize,
         }))
@@ -172,9 +185,9 @@ impl Log {
         }
     }
 
-    /// The file of a log that is no longer used.
-    pub fn into_file(self) -> Option<File> {
-        self.file.and_then(Arc::into_inner)
+    /// Its file, to be used again after the log.
+    pub fn stored(&self) -> Option<Arc<Stored>> {
+        self.stored.clone()
     }
 }
 
@@ -214,4 +227,79 @@ fn check(batch: &[u8], checksum: bool) -> Result<i64> {
 /// Locks a mutex whose holders do not panic half-way through a change.
 pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::files::Files;
+    use crate::tests::batch;
+
+    fn log(syncs: bool) -> Log {
+        let folder = tempfile::tempdir().unwrap();
+        let files = Files::open(folder.path()).unwrap();
+        let stored = files.take().unwrap();
+        // The open file outlives its folder.
+        Log::new(Some(stored), syncs)
+    }
+
+    #[test]
+    fn a_batch_lies_in_the_file_with_its_offset_and_its_old_checksum() {
+        let log = log(false);
+        assert_eq!(log.append(&mut batch(3)).unwrap(), 0);
+        assert_eq!(log.append(&mut batch(2)).unwrap(), 3);
+        let slice = log.read(3, 1).unwrap().unwrap();
+        let mut stored = vec![0; slice.length];
+        slice
+            .file
+            .read_exact_at(&mut stored, slice.position)
+            .unwrap();
+        let mut expected = batch(2);
+        expected[..8].copy_from_slice(&3i64.to_be_bytes());
+        assert_eq!(stored, expected);
+        check(&stored, true).unwrap();
+    }
+
+    #[test]
+    fn reads_end_between_batches_and_have_one_at_least() {
+        let log = log(false);
+        let one = batch(1).len();
+        for _ in 0..4 {
+            log.append(&mut batch(1)).unwrap();
+        }
+        let length = |offset, limit| log.read(offset, limit).unwrap().unwrap().length;
+        assert_eq!(length(0, 0), one);
+        assert_eq!(length(1, 2 * one), 2 * one);
+        assert_eq!(length(1, 3 * one - 1), 2 * one);
+        assert_eq!(length(0, usize::MAX >> 1), 4 * one);
+        assert!(log.read(4, 1000).unwrap().is_none(), "nothing there yet");
+        assert_eq!(log.read(5, 1000).unwrap_err(), OutOfRange);
+        assert_eq!(log.read(-1, 1000).unwrap_err(), OutOfRange);
+    }
+
+    #[test]
+    fn with_syncs_nothing_is_seen_before_the_commit() {
+        let log = log(true);
+        log.append(&mut batch(2)).unwrap();
+        assert!(log.read(0, 1000).unwrap().is_none());
+        assert_eq!(log.visible_end(), 0);
+        log.commit().unwrap();
+        assert_eq!(log.visible_end(), 2);
+        log.append(&mut batch(2)).unwrap();
+        let seen = log.read(0, 1000).unwrap().unwrap();
+        assert_eq!(seen.length, batch(2).len(), "the first alone");
+    }
+
+    #[test]
+    fn damage_is_told() {
+        let whole = batch(2);
+        let mut short = whole.clone();
+        short.pop();
+        let mut other = whole.clone();
+        other[40] ^= 1;
+        assert!(check(&short, false).is_err());
+        assert!(check(&other, true).is_err());
+        assert!(check(&whole[..20], false).is_err());
+        assert_eq!(check(&whole, true).unwrap(), 2);
+    }
 }

@@ -7,6 +7,7 @@
 //!
 //! It prints what it listens on and `ready`, as `tidegate serve` does. `README.md` of this package says how it is used.
 
+mod certificate;
 mod connection;
 mod control;
 mod fetch;
@@ -14,7 +15,10 @@ mod files;
 mod input;
 mod log;
 mod produce;
+mod quic;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod topics;
 mod wire;
 
@@ -24,7 +28,9 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
+use rustls::ServerConfig;
 
+use connection::Connection;
 use files::Files;
 use stream::Stream;
 use topics::Topics;
@@ -41,6 +47,12 @@ struct Options {
     /// Where to listen; port 0 takes a free one
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Also listen here for TLS, with a certificate of its own; clients trust certificates/ca.pem in the data folder
+    #[arg(long, value_name = "ADDR")]
+    tls: Option<SocketAddr>,
+    /// Also take and send plain bytes over QUIC here: no Kafka, but what `bench quic` measures
+    #[arg(long, value_name = "ADDR")]
+    quic: Option<SocketAddr>,
     /// The folder of the logs; made when it is missing
     #[arg(long, value_name = "DIR")]
     data: PathBuf,
@@ -89,23 +101,47 @@ fn main() -> Result<()> {
         files.prepare(options.partitions, options.megabytes * 1_000_000)?;
     }
     let topics = Arc::new(Topics::new(options.mode, files, options.partitions as i32));
-    let listener = TcpListener::bind(options.listen)
-        .with_context(|| format!("--listen {}", options.listen))?;
-    println!("listening tcp {}", listener.local_addr()?);
+    let encrypted: Vec<SocketAddr> = options.tls.into_iter().chain(options.quic).collect();
+    let config = if encrypted.is_empty() {
+        None
+    } else {
+        Some(certificate::server_config(&options.data, &encrypted)?)
+    };
+    let plain = listen("--listen", options.listen)?;
+    println!("listening tcp {}", plain.local_addr()?);
+    if let (Some(address), Some(config)) = (options.tls, &config) {
+        let (config, topics) = (Arc::new(config.clone()), topics.clone());
+        let listener = listen("--tls", address)?;
+        println!("listening tls {}", listener.local_addr()?);
+        std::thread::spawn(move || accept(&listener, Some(config), &topics));
+    }
+    if let (Some(address), Some(config)) = (options.quic, config) {
+        println!("listening quic {}", quic::start(address, config)?);
+    }
     println!("ready");
+    accept(&plain, None, &topics);
+    Ok(())
+}
+
+fn listen(option: &str, address: SocketAddr) -> Result<TcpListener> {
+    TcpListener::bind(address).with_context(|| format!("{option} {address}"))
+}
+
+/// Gives each connection a thread.
+fn accept(listener: &TcpListener, tls: Option<Arc<ServerConfig>>, topics: &Arc<Topics>) {
     for stream in listener.incoming() {
-        let stream = stream?;
-        let topics = topics.clone();
+        let (tls, topics) = (tls.clone(), topics.clone());
         std::thread::spawn(move || {
-            let served = Stream::plain(stream)
-                .and_then(|stream| connection::Connection::open(stream, topics))
-                .and_then(connection::Connection::serve);
+            let served = stream
+                .map_err(anyhow::Error::from)
+                .and_then(|stream| Stream::new(stream, tls))
+                .and_then(|stream| Connection::open(stream, topics))
+                .and_then(Connection::serve);
             if let Err(error) = served {
                 eprintln!("a connection ended: {error:#}");
             }
         });
     }
-    Ok(())
 }
 
 /// Each partition keeps a file open: the usual soft limit of 1,024 would be too few.
