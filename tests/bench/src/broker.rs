@@ -133,6 +133,10 @@ impl Broker {
     }
 
     /// The transport, and `host:port`.
+    #[cfg_attr(
+        not(feature = "librdkafka"),
+        allow(dead_code, reason = "other clients are given a Client")
+    )]
     pub fn endpoint(&self) -> Result<(Transport, String)> {
         let bootstrap: Bootstrap = self.address.parse()?;
         let endpoints: Vec<String> = bootstrap
@@ -144,6 +148,10 @@ impl Broker {
     }
 
     /// The file of the authority that its certificate comes from.
+    #[cfg_attr(
+        not(feature = "librdkafka"),
+        allow(dead_code, reason = "other clients are given a Client")
+    )]
     pub fn ca(&self) -> Option<&Path> {
         self.ca.as_deref()
     }

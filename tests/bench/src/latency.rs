@@ -216,7 +216,7 @@ impl Reader {
                     if records.is_empty() {
                         bail!("{} of {} records came back", tally.next, plan.total);
                     }
-                    let now = nanoseconds_since(plan.begin);
+                    let now = nanoseconds_since(tally.begin());
                     for record in records {
                         tally.note(
                             record.offset,
@@ -243,7 +243,7 @@ async fn read_lean(partition: &RawPartition, tally: &mut Tally) -> Result<()> {
         let fetched = partition
             .fetch(tally.next as i64, FETCH_BYTES, wait)?
             .await?;
-        let now = nanoseconds_since(tally.plan.begin);
+        let now = nanoseconds_since(tally.begin());
         let before = tally.next;
         for batch in Batches::unverified(fetched.batches) {
             for record in batch?.records(DECOMPRESS_LIMIT)? {

@@ -103,16 +103,18 @@ pub async fn write(
     }
 }
 
-/// The records that [`write`] will write.
+/// The records that [`write`] will write: the lean client writes whole batches.
 pub fn planned(options: &Options, variant: &Variant) -> Result<u64> {
-    let bytes = options.megabytes * 1_000_000;
-    let size = u64::from(variant.size);
     if variant.client != ClientKind::Lean {
-        return Ok(bytes.div_ceil(size));
+        return Ok((options.megabytes * 1_000_000).div_ceil(u64::from(variant.size)));
     }
     let batches = payload::batches(variant.size, options.batch_bytes)?;
     let per_batch = batches.first().context("no batch")?.records;
-    Ok(bytes.div_ceil(per_batch * size) * per_batch)
+    Ok(planned_batches(options, variant, per_batch) * per_batch)
+}
+
+fn planned_batches(options: &Options, variant: &Variant, per_batch: u64) -> u64 {
+    (options.megabytes * 1_000_000).div_ceil(per_batch * u64::from(variant.size))
 }
 
 /// The part of `total` that producer `number` of `count` does.
@@ -153,7 +155,8 @@ async fn lean(
 ) -> Result<Written> {
     let batches = payload::batches(variant.size, options.batch_bytes)?;
     let per_batch = batches.first().context("no batch")?.records;
-    let offered = planned(options, variant)?;
+    let count = planned_batches(options, variant, per_batch);
+    let offered = count * per_batch;
     let own = variant.producers <= variant.partitions;
     let mut producers = Vec::new();
     for number in 0..variant.producers {
@@ -164,7 +167,7 @@ async fn lean(
             next: vec![own.then_some(before as i64); numbers.len()],
             partitions: numbers.iter().map(|p| connection.sibling(*p)).collect(),
             batches: batches.clone(),
-            count: share(offered / per_batch, number, variant.producers),
+            count: share(count, number, variant.producers),
             in_flight: options.in_flight,
             acks: variant.acks,
         });
