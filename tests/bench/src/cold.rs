@@ -1,7 +1,6 @@
 //! Makes the page cache forget what a spawned broker wrote, so that a consumer reads from the disk.
 
 use std::fs::File;
-use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, bail};
@@ -27,21 +26,13 @@ fn forget_folder(folder: &Path) -> Result<()> {
         if kind.is_dir() {
             forget_folder(&path)?;
         } else if kind.is_file() {
-            match forget_file(&path) {
-                // The broker has taken it away since it was listed.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                other => other.with_context(|| path.display().to_string())?,
-            }
+            let file = File::open(&path).with_context(|| path.display().to_string())?;
+            // Only pages that were written back can be dropped.
+            file.sync_all()?;
+            rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)
+                .with_context(|| path.display().to_string())?;
         }
     }
-    Ok(())
-}
-
-fn forget_file(path: &Path) -> std::io::Result<()> {
-    let file = File::open(path)?;
-    // Only pages that were written back can be dropped.
-    file.sync_all()?;
-    rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?;
     Ok(())
 }
 

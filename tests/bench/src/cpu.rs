@@ -42,7 +42,7 @@ impl<B: Fn() -> Option<Usage>> Stopwatch<B> {
     }
 }
 
-fn per_gigabyte(before: Option<Usage>, after: Option<Usage>, bytes: u64) -> Option<f64> {
+pub fn per_gigabyte(before: Option<Usage>, after: Option<Usage>, bytes: u64) -> Option<f64> {
     let spent = after?.cpu_seconds - before?.cpu_seconds;
     Some(spent / (bytes as f64 / 1e9))
 }

@@ -29,17 +29,28 @@ const DECOMPRESS_LIMIT: usize = 16 << 20;
 /// The schedule of one run.
 #[derive(Clone, Copy, Debug)]
 pub struct Plan {
-    begin: Instant,
-    rate: u64,
-    total: u64,
-    warm_up: u64,
+    pub begin: Instant,
+    pub rate: u64,
+    pub total: u64,
+    pub warm_up: u64,
     pub size: u32,
     pub acks: Acks,
 }
 
 impl Plan {
+    pub fn new(options: &Options, variant: &Variant, begin: Instant) -> Self {
+        Self {
+            begin,
+            rate: options.rate,
+            total: options.rate * (options.warm_up + options.seconds),
+            warm_up: options.rate * options.warm_up,
+            size: variant.size,
+            acks: variant.acks,
+        }
+    }
+
     /// When a record is due, in nanoseconds from the begin.
-    fn due(&self, number: u64) -> u64 {
+    pub fn due(&self, number: u64) -> u64 {
         (u128::from(number) * 1_000_000_000 / u128::from(self.rate)) as u64
     }
 }
@@ -51,14 +62,11 @@ pub async fn run(
     topic: &str,
 ) -> Result<Measured> {
     let reader = Reader::open(variant, broker, topic).await?;
-    let plan = Plan {
-        begin: Instant::now() + Duration::from_millis(200),
-        rate: options.rate,
-        total: options.rate * (options.warm_up + options.seconds),
-        warm_up: options.rate * options.warm_up,
-        size: variant.size,
-        acks: variant.acks,
-    };
+    let plan = Plan::new(
+        options,
+        variant,
+        Instant::now() + Duration::from_millis(200),
+    );
     let sending = send(variant, broker, topic, plan).await?;
     let (histogram, elapsed) = reader.read(plan).await?;
     let acked = sending.await.context("the sender ended early")??;
@@ -80,15 +88,10 @@ pub async fn run(
             ..Measured::default()
         });
     }
-    let microseconds = |quantile| Some(histogram.value_at_quantile(quantile) as f64 / 1e3);
     Ok(Measured {
         records_per_second: Some(held),
         megabytes_per_second: Some(held * f64::from(plan.size) / 1e6),
-        p50: microseconds(0.5),
-        p99: microseconds(0.99),
-        p999: microseconds(0.999),
-        max: microseconds(1.0),
-        ..Measured::default()
+        ..crate::report::latencies(&histogram)
     })
 }
 

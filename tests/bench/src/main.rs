@@ -10,6 +10,7 @@ mod broker;
 mod cold;
 mod commit;
 mod compaction;
+mod compare;
 mod consume;
 mod cpu;
 mod disk;
@@ -21,13 +22,15 @@ mod librdkafka;
 mod librdkafka;
 mod options;
 mod payload;
+mod peers;
 mod produce;
 mod report;
+mod servers;
 
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use tidegate_client::{Client, NewTopic};
 
 use broker::Broker;
@@ -37,9 +40,42 @@ use report::{Measured, Report};
 /// The name under which the identity plugin is deployed.
 const IDENTITY: &str = "identity";
 
+#[derive(Debug, Parser)]
+#[command(
+    name = "bench",
+    about = "Measures a broker: throughput, latency, CPU, memory; and compares it with others",
+    after_help = options::EXAMPLES
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant)] // Made once.
+enum Command {
+    #[command(flatten)]
+    Measure(options::Command),
+    /// Tidegate, the floor and other brokers in turn, and a report with goals and plots
+    Compare(compare::Options),
+    /// Makes the report of a comparison again, from its results
+    Report(compare::ReportOptions),
+    /// The other brokers
+    #[command(subcommand)]
+    Peers(peers::Command),
+}
+
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
-    let options = Options::parse();
+    match Arguments::parse().command {
+        Command::Measure(command) => measure(&Options { command }).await,
+        Command::Compare(options) => compare::run(&options).await,
+        Command::Report(options) => compare::report(&options),
+        Command::Peers(command) => peers::run(&command),
+    }
+}
+
+async fn measure(options: &Options) -> Result<()> {
     let variants = options.variants()?;
     if let Ok(load) = std::fs::read_to_string("/proc/loadavg") {
         eprintln!("load average before: {}", load.trim());
@@ -53,7 +89,7 @@ async fn main() -> Result<()> {
         for index in order {
             let variant = &variants[index];
             eprintln!("round {} of {}: {variant}", round + 1, options.rounds);
-            let measured = run(&options, variant)
+            let measured = run(options, variant)
                 .await
                 .with_context(|| format!("{variant}: the run is void"))?;
             report.add(index, measured);
@@ -72,14 +108,18 @@ async fn run(options: &Options, variant: &Variant) -> Result<Measured> {
         return bare_quic::run(options, direction).await;
     }
     let broker = Broker::open(options, variant.transport).await?;
-    let client = broker.client.clone();
-    let topic = create_topic(options, variant, &broker).await?;
+    run_on(options, variant, &broker).await
+}
+
+/// One variant on a topic of its own, of a broker that runs.
+async fn run_on(options: &Options, variant: &Variant, broker: &Broker) -> Result<Measured> {
+    let topic = create_topic(options, variant, broker).await?;
     let mut measured = match variant.scenario {
-        options::Scenario::Produce => produce::run(options, variant, &broker, &topic).await?,
-        options::Scenario::Consume => consume::run(options, variant, &broker, &topic).await?,
-        options::Scenario::Compaction => compaction::run(options, variant, &broker, &topic).await?,
-        options::Scenario::Latency => latency::run(options, variant, &broker, &topic).await?,
-        options::Scenario::Commit => commit::run(options, variant, &broker, &topic).await?,
+        options::Scenario::Produce => produce::run(options, variant, broker, &topic).await?,
+        options::Scenario::Consume => consume::run(options, variant, broker, &topic).await?,
+        options::Scenario::Compaction => compaction::run(options, variant, broker, &topic).await?,
+        options::Scenario::Latency => latency::run(options, variant, broker, &topic).await?,
+        options::Scenario::Commit => commit::run(options, variant, broker, &topic).await?,
         options::Scenario::Disk(_) | options::Scenario::BareQuic(_) => {
             bail!("yardsticks are measured without a broker")
         }
@@ -87,7 +127,7 @@ async fn run(options: &Options, variant: &Variant) -> Result<Measured> {
     measured.start = broker.start;
     measured.idle_bytes = broker.idle_bytes;
     measured.peak_bytes = broker.peak_bytes();
-    client.admin().delete_topic(&topic).await?;
+    broker.client.admin().delete_topic(&topic).await?;
     Ok(measured)
 }
 

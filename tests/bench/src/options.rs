@@ -7,24 +7,21 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_client::{Acks, Bootstrap, Transport};
 
-#[derive(Debug, Parser)]
-#[command(
-    name = "bench",
-    about = "Measures a broker: throughput, latency, CPU, memory",
-    after_help = "Examples:\n  bench all --spawn target/release/tidegate --rounds 5\n  \
+pub const EXAMPLES: &str = "Examples:\n  bench all --spawn target/release/tidegate --rounds 5\n  \
                   bench produce --spawn target/release/tidegate --sizes 1024 --acks 1\n  \
                   bench commit --spawn target/release/tidegate --data /var/lib/bench --rounds 5\n  \
                   bench latency --bootstrap tcp://127.0.0.1:9092 --pid 4711 --rate 5000\n  \
                   bench consume --spawn target/release/tidegate --reads warm,cold,tail --groups 1,10\n  \
-                  bench produce --spawn target/release/tidegate --identity target/plugins/identity.wasm"
-)]
+                  bench produce --spawn target/release/tidegate --identity target/plugins/identity.wasm";
+
+#[derive(Debug, Parser)]
 pub struct Options {
     #[command(subcommand)]
-    command: Command,
+    pub command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-enum Command {
+pub enum Command {
     /// Throughput of writing
     Produce(Settings),
     /// Throughput of reading what was written before

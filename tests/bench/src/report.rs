@@ -3,11 +3,14 @@
 use std::time::Duration;
 
 use comfy_table::{Table, presets};
+use hdrhistogram::Histogram;
+use serde::{Deserialize, Serialize};
 
 use crate::options::Variant;
 
 /// What one run of one variant showed; `None` where it shows nothing of the kind.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct Measured {
     pub megabytes_per_second: Option<f64>,
     pub records_per_second: Option<f64>,
@@ -16,6 +19,8 @@ pub struct Measured {
     pub p99: Option<f64>,
     pub p999: Option<f64>,
     pub max: Option<f64>,
+    /// Percentiles, and their microseconds.
+    pub curve: Vec<(f64, f64)>,
     pub syncs_per_second: Option<f64>,
     pub records_per_sync: Option<f64>,
     /// Mean time of one sync, in microseconds.
@@ -25,6 +30,27 @@ pub struct Measured {
     pub peak_bytes: Option<u64>,
     pub idle_bytes: Option<u64>,
     pub start: Option<Duration>,
+}
+
+/// Percentiles that a latency curve is drawn through.
+const CURVE: [f64; 12] = [
+    1.0, 10.0, 25.0, 50.0, 75.0, 90.0, 95.0, 99.0, 99.5, 99.9, 99.95, 99.99,
+];
+
+/// What a histogram of nanoseconds says.
+pub fn latencies(histogram: &Histogram<u64>) -> Measured {
+    let at = |percentile: f64| histogram.value_at_quantile(percentile / 100.0) as f64 / 1e3;
+    Measured {
+        p50: Some(at(50.0)),
+        p99: Some(at(99.0)),
+        p999: Some(at(99.9)),
+        max: Some(histogram.max() as f64 / 1e3),
+        curve: CURVE
+            .iter()
+            .map(|percentile| (*percentile, at(*percentile)))
+            .collect(),
+        ..Measured::default()
+    }
 }
 
 /// A column: its heading, what it shows of a run, and with how many digits behind the point.
@@ -113,8 +139,8 @@ fn cell((_, value, digits): &Column, runs: &[Measured]) -> String {
     }
 }
 
-/// Of sorted values.
-fn median(values: &[f64]) -> f64 {
+/// Of sorted values, at least one.
+pub fn median(values: &[f64]) -> f64 {
     let middle = values.len() / 2;
     if values.len() % 2 == 1 {
         values[middle]

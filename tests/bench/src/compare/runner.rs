@@ -1,0 +1,213 @@
+//! One run: a fresh server, a warm-up that shows how much fits into the time, and what counts.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tidegate_client::Transport;
+
+use super::cases::{Case, Client, Group};
+use super::results::Run;
+use super::{java, own};
+use crate::bare_quic;
+use crate::broker::{Broker, data_folder};
+use crate::options::Direction;
+use crate::report::Measured;
+use crate::run_on;
+use crate::servers::{Durability, Name, Programs, Running, Setup};
+
+/// The warm-up's first part shows the rate, its second lasts so long.
+const FIRST_MEGABYTES: u64 = 32;
+const WARM_UP: Duration = Duration::from_secs(2);
+/// Least that a run writes.
+const LEAST_MEGABYTES: u64 = 32;
+/// Seconds of a latency run that do not count: compilers that work meanwhile have done most of it then.
+const LATENCY_WARM_UP: u64 = 3;
+
+#[derive(Clone, Debug)]
+pub struct Runner {
+    pub programs: Programs,
+    pub data: PathBuf,
+    pub limit: Duration,
+    pub seconds: u64,
+    pub megabytes: u64,
+    pub latency_seconds: u64,
+    pub identity: Option<PathBuf>,
+}
+
+/// Seconds that a run takes, roughly.
+pub fn about(case: &Case, server: Name, seconds: u64, latency_seconds: u64) -> u64 {
+    let start = match server {
+        Name::Kafka => 9,
+        Name::Floor => 5,
+        _ => 2,
+    };
+    start
+        + match case.group {
+            Group::Latency => latency_seconds + LATENCY_WARM_UP + 1,
+            Group::Consume => 2 * (seconds + WARM_UP.as_secs()),
+            Group::Produce | Group::Plugins => seconds + WARM_UP.as_secs() + 1,
+        }
+}
+
+impl Runner {
+    /// Never fails: what went wrong is the run's result.
+    pub async fn run(&self, case: &Case, client: Client, server: Name) -> Run {
+        let measuring = self.measure(case, client, server);
+        let measured = match tokio::time::timeout(self.limit, measuring).await {
+            Ok(Ok(measured)) if measured.is_overloaded(case.group) => Err("overloaded".to_owned()),
+            Ok(Ok(measured)) => Ok(measured),
+            Ok(Err(error)) => Err(format!("{error:#}")),
+            Err(_) => Err(format!("longer than {} s", self.limit.as_secs())),
+        };
+        Run {
+            server,
+            failure: measured.as_ref().err().cloned(),
+            measured: measured.ok(),
+        }
+    }
+
+    async fn measure(&self, case: &Case, client: Client, server: Name) -> Result<Measured> {
+        let setup = Setup {
+            name: server,
+            durability: case.durability,
+            data: data_folder(Some(&self.data)),
+            floor_files: case.floor_files(),
+            // The warm-up writes too.
+            megabytes: 2 * self.megabytes + FIRST_MEGABYTES,
+            partitions: case.number_of("partitions"),
+        };
+        let running = Running::start(&self.programs, &setup).await?;
+        if !server.speaks_kafka() || case.is_bare(server) {
+            return self
+                .drive(case, client, server, Target::Own(&running))
+                .await;
+        }
+        let broker = Broker::of(running, case.transport.into()).await?;
+        self.drive(case, client, server, Target::Kafka(&broker))
+            .await
+    }
+
+    /// Warms up, and runs what counts.
+    async fn drive(
+        &self,
+        case: &Case,
+        client: Client,
+        server: Name,
+        target: Target<'_>,
+    ) -> Result<Measured> {
+        if case.group == Group::Latency {
+            return self
+                .once(case, client, server, &target, LEAST_MEGABYTES)
+                .await;
+        }
+        let first = self
+            .once(case, client, server, &target, FIRST_MEGABYTES)
+            .await?;
+        let warm = self.amount(&first, WARM_UP.as_secs())?;
+        let second = self.once(case, client, server, &target, warm).await?;
+        let amount = self.amount(&second, self.seconds)?;
+        self.once(case, client, server, &target, amount).await
+    }
+
+    /// What fits into some seconds, in 10⁶ bytes.
+    fn amount(&self, measured: &Measured, seconds: u64) -> Result<u64> {
+        let rate = measured.megabytes_per_second.context("no rate")?;
+        let fits = (rate * seconds as f64) as u64;
+        Ok(fits.clamp(LEAST_MEGABYTES.min(self.megabytes), self.megabytes))
+    }
+
+    async fn once(
+        &self,
+        case: &Case,
+        client: Client,
+        server: Name,
+        target: &Target<'_>,
+        megabytes: u64,
+    ) -> Result<Measured> {
+        let further = self.further(case, server, target, megabytes)?;
+        let address = target.address(case.transport.into())?;
+        let (options, variant) = case.variant(client, &address, &further)?;
+        match (target, client) {
+            (Target::Own(running), _) if case.is_bare(server) => {
+                let direction = match case.group {
+                    Group::Consume => Direction::Out,
+                    _ => Direction::In,
+                };
+                let measured = bare_quic::run(&options, direction).await?;
+                Ok(Measured {
+                    start: Some(running.start),
+                    idle_bytes: running.idle_bytes,
+                    peak_bytes: running.peak_bytes(),
+                    ..measured
+                })
+            }
+            (Target::Own(running), _) => own::run(server, &options, &variant, running).await,
+            (Target::Kafka(broker), Client::Java) => {
+                java::run(&options, &variant, broker, &self.programs.jars()).await
+            }
+            (Target::Kafka(broker), _) => run_on(&options, &variant, broker).await,
+        }
+    }
+
+    /// The amounts, and what makes this server do the case's work.
+    fn further(
+        &self,
+        case: &Case,
+        server: Name,
+        target: &Target<'_>,
+        megabytes: u64,
+    ) -> Result<Vec<String>> {
+        let mut words: Vec<String> = [
+            ("--megabytes", megabytes),
+            ("--seconds", self.latency_seconds),
+            ("--warm-up", LATENCY_WARM_UP),
+        ]
+        .iter()
+        .flat_map(|(name, value)| [(*name).to_owned(), value.to_string()])
+        .collect();
+        if let Target::Own(running) = target {
+            words.extend(["--pid".to_owned(), running.pid().to_string()]);
+            if let Some(ca) = &running.ca {
+                words.push(format!("--ca={}", ca.display()));
+            }
+        }
+        if server == Name::Tidegate && case.durability == Durability::Os {
+            words.extend(["--topic-config", "tidegate.durability=os"].map(str::to_owned));
+        }
+        if case.group == Group::Plugins {
+            let component = self.identity.as_ref().context("--identity is missing")?;
+            words.push(format!("--identity={}", component.display()));
+            if let Target::Kafka(broker) = target {
+                let admin = broker.admin.as_ref().context("no admin port")?;
+                words.push(format!("--admin={admin}"));
+            }
+        }
+        Ok(words)
+    }
+}
+
+/// Whom a run drives.
+enum Target<'t> {
+    Kafka(&'t Broker),
+    Own(&'t Running),
+}
+
+impl Target<'_> {
+    fn address(&self, transport: Transport) -> Result<String> {
+        match self {
+            Self::Own(running) => running.address(transport),
+            Self::Kafka(broker) => {
+                let (transport, endpoint) = broker.endpoint()?;
+                Ok(format!("{}://{endpoint}", transport.scheme()))
+            }
+        }
+    }
+}
+
+impl Measured {
+    /// A latency run that did not hold its rate has no percentiles.
+    fn is_overloaded(&self, group: Group) -> bool {
+        group == Group::Latency && self.p50.is_none()
+    }
+}
