@@ -168,7 +168,8 @@ impl Log {
             state.visible.position
         } else {
             let behind = batches.partition_point(|batch| batch.position <= last) - 1;
-            batches[behind.max(first + 1)].position
+            let next = batches.get(behind.max(first + 1));
+            next.map_or(state.visible.position, |batch| batch.position)
         };
         Ok(Some(Slice {
             stored: stored.clone(),
@@ -269,6 +270,7 @@ mod tests {
         }
         let length = |offset, limit| log.read(offset, limit).unwrap().unwrap().length;
         assert_eq!(length(0, 0), one);
+        assert_eq!(length(3, 0), one, "the last");
         assert_eq!(length(1, 2 * one), 2 * one);
         assert_eq!(length(1, 3 * one - 1), 2 * one);
         assert_eq!(length(0, usize::MAX >> 1), 4 * one);
