@@ -143,6 +143,16 @@ impl Broker {
         ))
     }
 
+    /// The broker's process, where that is known.
+    pub fn pid(&self) -> Option<u32> {
+        self.pid
+    }
+
+    /// Where clients connect to, with its transport.
+    pub fn address(&self) -> &str {
+        &self.address
+    }
+
     pub fn usage(&self) -> Option<Usage> {
         match &self.running {
             Some(running) => running.usage(),

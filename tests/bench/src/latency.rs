@@ -178,7 +178,7 @@ pub fn keep_schedule(plan: Plan, mut send: impl FnMut(u64) -> bool) {
 }
 
 /// Asks Linux not to round this thread's sleeps up by its usual 50 µs. Where that is refused, they are rounded.
-fn sleep_exactly() {
+pub fn sleep_exactly() {
     if let Ok(thread) = std::fs::read_link("/proc/thread-self")
         && let Some(id) = thread.file_name().and_then(|name| name.to_str())
     {

@@ -25,6 +25,7 @@ mod payload;
 mod peers;
 mod produce;
 mod report;
+mod scale;
 mod servers;
 
 use std::time::Duration;
@@ -76,6 +77,9 @@ async fn main() -> Result<()> {
 }
 
 async fn measure(options: &Options) -> Result<()> {
+    if let options::Command::Scale(scale) = &options.command {
+        return scale::run(options, scale).await;
+    }
     let variants = options.variants()?;
     if let Ok(load) = std::fs::read_to_string("/proc/loadavg") {
         eprintln!("load average before: {}", load.trim());

@@ -7,6 +7,8 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_client::{Acks, Bootstrap, Transport};
 
+use crate::scale::ScaleOptions;
+
 pub const EXAMPLES: &str = "Examples:\n  bench all --spawn target/release/tidegate --rounds 5\n  \
                   bench produce --spawn target/release/tidegate --sizes 1024 --acks 1\n  \
                   bench commit --spawn target/release/tidegate --data /var/lib/bench --rounds 5\n  \
@@ -36,6 +38,8 @@ pub enum Command {
     Quic(Settings),
     /// The first three
     All(Settings),
+    /// What partitions, connections, groups, members, topics, readers and plugins cost as they grow in number
+    Scale(ScaleOptions),
 }
 
 #[derive(Clone, Debug, Args)]
@@ -278,6 +282,7 @@ impl std::ops::Deref for Options {
             | Command::Commit(settings)
             | Command::Quic(settings)
             | Command::All(settings) => settings,
+            Command::Scale(scale) => &scale.settings,
         }
     }
 }
@@ -299,6 +304,8 @@ impl Options {
                 Scenario::BareQuic(Direction::Out),
             ],
             Command::All(_) => &[Scenario::Produce, Scenario::Consume, Scenario::Latency],
+            // It has tables of its own.
+            Command::Scale(_) => &[],
         }
     }
 
