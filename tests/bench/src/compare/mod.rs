@@ -134,7 +134,7 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut ticks = Ticks::read()?;
     for round in 1..=options.rounds {
         let mut order: Vec<&Planned> = plan.iter().collect();
-        if round % 2 == 0 {
+        if round.is_multiple_of(2) {
             order.reverse();
         }
         for planned in order {
@@ -254,7 +254,7 @@ async fn block(
         found
     };
     let mut order = servers.clone();
-    if round % 2 == 0 {
+    if round.is_multiple_of(2) {
         order.reverse();
     }
     let mut runs = Vec::new();

@@ -259,7 +259,8 @@ fn footprint(results: &Results, pictures: &[Picture]) -> String {
 fn yardsticks(results: &Results) -> String {
     let mut text =
         String::from("## The machine meanwhile\n\n| | median [least–most] |\n|---|---|\n");
-    let rows: [(&str, fn(&super::yardstick::Yardstick) -> f64); 5] = [
+    type Row = (&'static str, fn(&super::yardstick::Yardstick) -> f64);
+    let rows: [Row; 5] = [
         ("TCP over the loopback, MB/s", |yardstick| {
             yardstick.tcp_megabytes
         }),

@@ -161,7 +161,8 @@ fn machine(
         case: &case.name,
         client,
     };
-    let rows: [(&str, &str, [(&str, Value); 2]); 2] = [
+    type Row = (&'static str, &'static str, [(&'static str, Value); 2]);
+    let rows: [Row; 2] = [
         (
             "memory",
             "MB resident, less is better",

@@ -98,16 +98,16 @@ impl Runner {
     ) -> Result<Measured> {
         if case.group == Group::Latency {
             return self
-                .once(case, client, server, &target, LEAST_MEGABYTES)
+                .once((case, client, server), &target, LEAST_MEGABYTES)
                 .await;
         }
         let first = self
-            .once(case, client, server, &target, FIRST_MEGABYTES)
+            .once((case, client, server), &target, FIRST_MEGABYTES)
             .await?;
         let warm = self.amount(&first, WARM_UP.as_secs())?;
-        let second = self.once(case, client, server, &target, warm).await?;
+        let second = self.once((case, client, server), &target, warm).await?;
         let amount = self.amount(&second, self.seconds)?;
-        self.once(case, client, server, &target, amount).await
+        self.once((case, client, server), &target, amount).await
     }
 
     /// What fits into some seconds, in 10⁶ bytes.
@@ -119,9 +119,7 @@ impl Runner {
 
     async fn once(
         &self,
-        case: &Case,
-        client: Client,
-        server: Name,
+        (case, client, server): (&Case, Client, Name),
         target: &Target<'_>,
         megabytes: u64,
     ) -> Result<Measured> {

@@ -252,6 +252,7 @@ mod tests {
         let slice = log.read(3, 1).unwrap().unwrap();
         let mut stored = vec![0; slice.length];
         slice
+            .stored
             .file
             .read_exact_at(&mut stored, slice.position)
             .unwrap();

@@ -26,7 +26,12 @@ const TOPIC: &str = "t";
 pub fn batch(records: usize) -> Vec<u8> {
     let mut builder = BatchBuilder::new();
     for number in 0..records {
-        builder.push(1_700_000_000_000, None, Some(&vec![number as u8; 50]), &[]);
+        builder.push(
+            1_700_000_000_000,
+            None,
+            Some(&Bytes::from(vec![number as u8; 50])),
+            &[],
+        );
     }
     let sealed = builder.seal(Compression::None).unwrap();
     sealed.stamped(ProducerStamp::NONE).concat()

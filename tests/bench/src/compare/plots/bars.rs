@@ -41,7 +41,7 @@ pub fn draw(file: &Path, title: &str, unit: &str, panels: &[Panel]) -> Result<()
     let height = TOP + plot + BOTTOM;
     let canvas = Canvas::new(file, WIDTH, height)?;
     canvas.bold(title, (20, 24), 20)?;
-    canvas.text(unit, (20, 48), 15, FAINT, Align::Left)?;
+    canvas.text(unit, (20, 48), (15, FAINT), Align::Left)?;
     let bars = || panels.iter().flat_map(|panel| &panel.bars);
     let most = bars().map(|bar| bar.spread.most).fold(0.0, f64::max);
     let ticks = ticks(most);
@@ -77,12 +77,12 @@ fn axis(
     for tick in ticks {
         let at = x(*tick);
         canvas.line(vec![(at, top), (at, bottom)], GRID, 1)?;
-        canvas.text(&shown(*tick), (at, bottom + 14), 14, FAINT, Align::Middle)?;
+        canvas.text(&shown(*tick), (at, bottom + 14), (14, FAINT), Align::Middle)?;
     }
     canvas.line(vec![(x(0.0), top), (x(0.0), bottom)], FAINT, 1)?;
     let (name, _) = unit.split_once(',').unwrap_or((unit, ""));
     let middle = (x(0.0) + x(ticks.last().copied().unwrap_or(1.0))) / 2;
-    canvas.text(name, (middle, bottom + 36), 14, INK, Align::Middle)
+    canvas.text(name, (middle, bottom + 36), (14, INK), Align::Middle)
 }
 
 fn row(canvas: &Canvas, bar: &Bar, x: impl Fn(f64) -> i32, y: i32) -> Result<()> {
@@ -96,8 +96,7 @@ fn row(canvas: &Canvas, bar: &Bar, x: impl Fn(f64) -> i32, y: i32) -> Result<()>
     canvas.text(
         bar.server.title(),
         (LEFT - 10, middle),
-        15,
-        INK,
+        (15, INK),
         Align::Right,
     )?;
     let end = x(median).max(LEFT + 1);
@@ -111,5 +110,5 @@ fn row(canvas: &Canvas, bar: &Bar, x: impl Fn(f64) -> i32, y: i32) -> Result<()>
         }
         label = label.max(x(most));
     }
-    canvas.text(&shown(median), (label + 8, middle), 15, INK, Align::Left)
+    canvas.text(&shown(median), (label + 8, middle), (15, INK), Align::Left)
 }

@@ -49,8 +49,7 @@ impl<'c> Canvas<'c> {
         &self,
         text: &str,
         at: (i32, i32),
-        size: u32,
-        colour: RGBColor,
+        (size, colour): (u32, RGBColor),
         align: Align,
     ) -> Result<()> {
         let horizontal = match align {

@@ -28,7 +28,7 @@ pub fn draw(file: &Path, title: &str, curves: &[Curve]) -> Result<()> {
     let canvas = Canvas::new(file, WIDTH, HEIGHT)?;
     canvas.bold(title, (20, 24), 20)?;
     let unit = "µs from the time a record was due until the consumer had it, less is better";
-    canvas.text(unit, (20, 48), 15, FAINT, Align::Left)?;
+    canvas.text(unit, (20, 48), (15, FAINT), Align::Left)?;
     let values = || {
         curves
             .iter()
@@ -61,8 +61,7 @@ pub fn draw(file: &Path, title: &str, curves: &[Curve]) -> Result<()> {
         canvas.text(
             server.title(),
             (WIDTH - RIGHT + 10, at),
-            15,
-            colour(server),
+            (15, colour(server)),
             Align::Left,
         )?;
     }
@@ -85,21 +84,25 @@ fn axes(canvas: &Canvas, (least, most): (f64, f64), y: impl Fn(f64) -> i32) -> R
             } else {
                 text.to_owned()
             };
-            canvas.text(&text, (LEFT - 8, at), 14, FAINT, Align::Right)?;
+            canvas.text(&text, (LEFT - 8, at), (14, FAINT), Align::Right)?;
         }
     }
     for percentile in PERCENTILES {
         let at = x(percentile);
         canvas.line(vec![(at, TOP), (at, HEIGHT - BOTTOM)], GRID, 1)?;
         let text = format!("p{percentile}");
-        canvas.text(&text, (at, HEIGHT - BOTTOM + 14), 14, FAINT, Align::Middle)?;
+        canvas.text(
+            &text,
+            (at, HEIGHT - BOTTOM + 14),
+            (14, FAINT),
+            Align::Middle,
+        )?;
     }
     let middle = (LEFT + WIDTH - RIGHT) / 2;
     canvas.text(
         "percentile of records",
         (middle, HEIGHT - 20),
-        14,
-        INK,
+        (14, INK),
         Align::Middle,
     )
 }
