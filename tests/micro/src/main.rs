@@ -4,7 +4,7 @@ mod baseline;
 mod callgrind;
 
 use std::hint::black_box;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result, bail};
@@ -89,7 +89,7 @@ fn counted_by_callgrind(case: &mut dyn Case, operations: usize) {
 }
 
 /// Whether nothing has grown too much.
-fn check(path: &PathBuf, write: bool, names: &[String]) -> Result<bool> {
+fn check(path: &Path, write: bool, names: &[String]) -> Result<bool> {
     let mut wanted = Vec::new();
     for name in names {
         wanted.push(entry(name)?);
