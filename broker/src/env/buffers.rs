@@ -41,6 +41,11 @@ impl Buffer {
         &mut self.bytes
     }
 
+    /// Bytes that there is room for, what is there included.
+    pub fn capacity(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// Makes room for `capacity` bytes in all; what is there stays.
     pub fn grow(&mut self, capacity: usize) {
         if capacity > self.bytes.capacity() {

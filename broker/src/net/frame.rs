@@ -146,10 +146,9 @@ fn poll_read_exact<R: AsyncRead + Unpin>(
     buffer: &mut Buffer,
     length: usize,
 ) -> Poll<io::Result<usize>> {
-    let bytes = buffer.bytes();
-    if bytes.len() == bytes.capacity() {
-        let grown = (bytes.capacity() * 2).min(length);
-        buffer.grow(grown);
+    let capacity = buffer.capacity();
+    if buffer.bytes().len() == capacity {
+        buffer.grow((capacity * 2).min(length));
     }
     let bytes = buffer.bytes();
     let missing = length - bytes.len();
