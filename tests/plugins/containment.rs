@@ -55,7 +55,7 @@ fn running_wild_is_named_and_contained() {
 
 #[test]
 fn wrong_answers_are_named_and_contained() {
-    let fixture = Fixture::new();
+    let fixture = Fixture::patient();
     for (mode, text) in [
         ("huge-output", "too much data is being copied"),
         ("large-output", "1572864 bytes of records, of at most "),

@@ -51,10 +51,21 @@ pub struct Fixture {
 
 impl Fixture {
     pub fn new() -> Self {
+        Self::with(PluginConfig::default())
+    }
+
+    /// For what is not about deadlines, and must not meet one where processors are slow.
+    pub fn patient() -> Self {
+        let mut config = PluginConfig::default();
+        config.transform_deadline *= 50;
+        Self::with(config)
+    }
+
+    fn with(config: PluginConfig) -> Self {
         let store = Arc::new(MemoryStore::default());
         let directory = tempfile::tempdir().unwrap();
         let clock = Clock::manual(1_000_000);
-        let host = open(&directory, &store, &clock);
+        let host = open(&directory, &store, &clock, config);
         Self {
             host,
             store,
@@ -65,7 +76,12 @@ impl Fixture {
 
     /// The same broker after a restart.
     pub fn reopen(&mut self) {
-        self.host = open(&self.directory, &self.store, &self.clock);
+        self.host = open(
+            &self.directory,
+            &self.store,
+            &self.clock,
+            PluginConfig::default(),
+        );
     }
 
     pub fn try_deploy(
@@ -108,10 +124,15 @@ impl Fixture {
     }
 }
 
-fn open(directory: &TempDir, store: &Arc<MemoryStore>, clock: &Clock) -> Arc<PluginHost> {
+fn open(
+    directory: &TempDir,
+    store: &Arc<MemoryStore>,
+    clock: &Clock,
+    config: PluginConfig,
+) -> Arc<PluginHost> {
     PluginHost::with_store(
         &directory.path().join("plugins"),
-        PluginConfig::default(),
+        config,
         Arc::clone(store) as Arc<dyn RevisionStore>,
         Arc::new(Metrics::new(1000)),
         clock.clone(),

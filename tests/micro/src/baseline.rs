@@ -7,8 +7,8 @@ use std::path::Path;
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
 
-/// A count may grow by this share of what it was, and is to be lowered in the baseline when it has fallen by more.
-const TOLERANCE: f64 = 0.05;
+/// A count may grow by so many hundredths of what it was, and is to be lowered in the baseline when it has fallen by more.
+const TOLERANCE_PERCENT: u64 = 5;
 
 const HEAD: &str = "# Instructions of one operation of each case (`micro list` says what each is), and the tools they were counted with.\n\
                     # Written by `tests/micro/run --write`.\n\n";
@@ -89,10 +89,15 @@ impl Baseline {
 }
 
 fn judge(before: u64, now: u64) -> Judgement {
-    match change(before, now) {
-        change if change > TOLERANCE => Judgement::Grown,
-        change if change < -TOLERANCE => Judgement::Fallen,
-        _ => Judgement::Same,
+    // In whole numbers, so that the bound itself is on one side.
+    let (before, now) = (u128::from(before) * 100, u128::from(now) * 100);
+    let allowed = before * u128::from(TOLERANCE_PERCENT) / 100;
+    if now > before + allowed {
+        Judgement::Grown
+    } else if now + allowed < before {
+        Judgement::Fallen
+    } else {
+        Judgement::Same
     }
 }
 
