@@ -1,9 +1,9 @@
 //! Large buffers that are used again.
 //!
-//! An allocator gives memory of this size back to the system at once and gets it again as fresh pages, each of which is
-//! faulted in and filled with zeros: for a frame or a read of a megabyte that costs more than the copy into it. So a
-//! **large** buffer returns to a pool of the process when the last [`Bytes`] that show a part of it are gone. The pool
-//! keeps buffers in **classes** of one capacity each, a power of two, and so few that an idle broker holds next to nothing.
+//! An allocator may give memory of this size back to the system and get it again as fresh pages, or keep more of it than
+//! anybody bounds. So a **large** buffer returns to a pool of the process when the last [`Bytes`] that show a part of it are
+//! gone. The pool keeps buffers in **classes** of one capacity each, a power of two, and up to `MAX_KEPT_BYTES` of them, also
+//! when the broker is idle after a load.
 
 use bytes::Bytes;
 use parking_lot::Mutex;
