@@ -9,7 +9,7 @@ use crate::log::{LogStats, PartitionLog};
 use crate::observe::GaugeSink;
 use crate::observe::health::{Reason, stopped_partitions};
 use crate::observe::table::Metric;
-use crate::types::{Offset, PartitionId};
+use crate::types::{Offset, PartitionId, TopicId};
 
 /// Gives the metrics what to read. It holds the services weakly: they hold the metrics.
 pub fn collector(services: &Arc<Services>) -> Box<dyn Fn(&mut GaugeSink<'_>) + Send + Sync> {
@@ -56,8 +56,10 @@ fn stopped(services: &Services) -> (Vec<String>, usize) {
     (lines, logs.len())
 }
 
-fn state(log: &PartitionLog) -> &'static str {
-    match log.stats() {
+const STATES: [&str; 3] = ["accepting", "stopped", "damaged"];
+
+fn state(stats: &LogStats) -> &'static str {
+    match stats {
         LogStats {
             is_damaged: true, ..
         } => "damaged",
@@ -68,35 +70,54 @@ fn state(log: &PartitionLog) -> &'static str {
     }
 }
 
-/// Every combination is told, so that a rule can tell none from not known.
-fn log_partitions(services: &Services, sink: &mut GaugeSink<'_>) {
-    let logs = services.logs.partitions();
-    for durability in [Durability::Fsync, Durability::Os] {
-        for wanted in ["accepting", "stopped", "damaged"] {
-            let count = logs
-                .iter()
-                .filter(|log| log.durability() == durability && state(log) == wanted)
-                .count();
-            sink.log_partitions(durability.config_name(), wanted, count);
+/// Sums over partitions, of which there may be very many: one walk makes all of them.
+#[derive(Default)]
+struct Sums {
+    stopped: usize,
+    damaged_ranges: usize,
+    damage_skips: u64,
+    by_state: HashMap<(&'static str, &'static str), usize>,
+    topic_bytes: HashMap<TopicId, u64>,
+}
+
+impl Sums {
+    fn of(logs: &[Arc<PartitionLog>]) -> Self {
+        let mut sums = Self::default();
+        for log in logs {
+            let stats = log.stats();
+            sums.stopped += usize::from(stats.stopped.is_some());
+            sums.damaged_ranges += stats.damaged.len();
+            sums.damage_skips += stats.damage_skips;
+            let kind = (log.durability().config_name(), state(&stats));
+            *sums.by_state.entry(kind).or_default() += 1;
+            *sums.topic_bytes.entry(log.id().topic).or_default() += stats.size_bytes;
         }
+        sums
+    }
+}
+
+fn log(services: &Services, sink: &mut GaugeSink<'_>) {
+    let logs = services.logs.partitions();
+    let sums = Sums::of(&logs);
+    sink.partitions(logs.len(), sums.stopped);
+    sink.damage(sums.damaged_ranges, sums.damage_skips);
+    // Every combination is told, so that a rule can tell none from not known.
+    for durability in [Durability::Fsync, Durability::Os] {
+        for state in STATES {
+            let kind = (durability.config_name(), state);
+            let count = sums.by_state.get(&kind).copied().unwrap_or(0);
+            sink.log_partitions(kind.0, kind.1, count);
+        }
+    }
+    for handle in services.topics.all() {
+        let bytes = sums.topic_bytes.get(&handle.topic.id).copied();
+        sink.topic_log_bytes(handle.topic.name.as_str(), bytes.unwrap_or(0));
     }
 }
 
 fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
-    let logs = services.logs.partitions();
-    let stats: Vec<_> = logs.iter().map(|log| log.stats()).collect();
-    let stopped = stats.iter().filter(|stats| stats.stopped.is_some());
-    sink.partitions(logs.len(), stopped.count());
-    sink.damage(
-        stats.iter().map(|stats| stats.damaged.len()).sum(),
-        stats.iter().map(|stats| stats.damage_skips).sum(),
-    );
-    log_partitions(services, sink);
+    log(services, sink);
     cleaner(services, sink);
-    for handle in services.topics.all() {
-        let bytes: u64 = handle.logs.iter().map(|log| log.stats().size_bytes).sum();
-        sink.topic_log_bytes(handle.topic.name.as_str(), bytes);
-    }
     for group in services.coordinator.list() {
         sink.group_state(group.state);
     }

@@ -5,6 +5,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::CliError;
@@ -52,6 +53,7 @@ pub async fn run(command: ServeCommand) -> Result<(), CliError> {
     };
     crate::observe::trace::init(config.observe.log_format, &config.observe.log_filter)
         .map_err(CliError::new)?;
+    raise_descriptor_limit();
     let mut stop = Signals::new()?;
     let broker = Broker::start(config)
         .await
@@ -72,6 +74,22 @@ pub async fn run(command: ServeCommand) -> Result<(), CliError> {
     tokio::select! {
         () = broker.shutdown() => Ok(()),
         () = stop.stopped_again() => Err(CliError::new("stopped at once by a second signal; the next start verifies the log")),
+    }
+}
+
+/// Takes all the file descriptors that the process may have: each connection and each partition that is written to holds one,
+/// and the soft limit that shells and service managers start with (1,024) is there for programs that cannot count higher.
+fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current == limit.maximum {
+        return;
+    }
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(limit = ?limit.current, %error, "the limit of open files (ulimit -n) stays: connections and partitions above it will be refused");
     }
 }
 

@@ -320,7 +320,7 @@ impl GaugeSink<'_> {
         self.add(Group::Broker, &[], Metric::DamageSkips, skips as f64);
     }
 
-    /// Bytes on disk of one partition of a topic.
+    /// Bytes on disk of a topic's partitions.
     pub fn topic_log_bytes(&mut self, topic: &str, bytes: u64) {
         self.add(Group::Topic, &[topic], Metric::TopicLogBytes, bytes as f64);
     }
