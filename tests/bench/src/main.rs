@@ -96,6 +96,14 @@ async fn measure(options: &Options) -> Result<()> {
             let measured = run(options, variant)
                 .await
                 .with_context(|| format!("{variant}: the run is void"))?;
+            if variant.scenario == options::Scenario::Latency
+                && let (Some(held), None) = (measured.records_per_second, measured.p50)
+            {
+                let rate = options.rate;
+                eprintln!(
+                    "overloaded: {held:.0} of {rate} records a second were held; there are no percentiles"
+                );
+            }
             report.add(index, measured);
         }
     }

@@ -21,8 +21,11 @@ const FIRST_MEGABYTES: u64 = 32;
 const WARM_UP: Duration = Duration::from_secs(2);
 /// Least that a run writes.
 const LEAST_MEGABYTES: u64 = 32;
-/// Seconds of a latency run that do not count: compilers that work meanwhile have done most of it then.
+/// Seconds of a latency run before the one that counts, on a topic of its own: compilers that work meanwhile have done most of it
+/// then, and what fell behind meanwhile is not owed by the run that counts.
 const LATENCY_WARM_UP: u64 = 3;
+/// Seconds at the beginning of the run that counts which do not.
+const LATENCY_LEAD: u64 = 1;
 
 #[derive(Clone, Debug)]
 pub struct Runner {
@@ -44,7 +47,7 @@ pub fn about(case: &Case, server: Name, seconds: u64, latency_seconds: u64) -> u
     };
     start
         + match case.group {
-            Group::Latency => latency_seconds + LATENCY_WARM_UP + 1,
+            Group::Latency => latency_seconds + LATENCY_LEAD + LATENCY_WARM_UP + 1,
             Group::Consume => 2 * (seconds + WARM_UP.as_secs()),
             Group::Produce | Group::Plugins => seconds + WARM_UP.as_secs() + 1,
         }
@@ -55,7 +58,10 @@ impl Runner {
     pub async fn run(&self, case: &Case, client: Client, server: Name) -> Run {
         let measuring = self.measure(case, client, server);
         let measured = match tokio::time::timeout(self.limit, measuring).await {
-            Ok(Ok(measured)) if measured.is_overloaded(case.group) => Err("overloaded".to_owned()),
+            Ok(Ok(measured)) if measured.is_overloaded(case.group) => {
+                let held = measured.records_per_second.unwrap_or(0.0);
+                Err(format!("overloaded: held {held:.0} records a second"))
+            }
             Ok(Ok(measured)) => Ok(measured),
             Ok(Err(error)) => Err(format!("{error:#}")),
             Err(_) => Err(format!("longer than {} s", self.limit.as_secs())),
@@ -96,18 +102,20 @@ impl Runner {
         server: Name,
         target: Target<'_>,
     ) -> Result<Measured> {
+        let run = (case, client, server);
         if case.group == Group::Latency {
-            return self
-                .once((case, client, server), &target, LEAST_MEGABYTES)
-                .await;
+            let warm = self.once(run, &target, Load::Rate(0, LATENCY_WARM_UP));
+            // One that falls behind while it is cold may hold the rate later.
+            warm.await.ok();
+            let load = Load::Rate(LATENCY_LEAD, self.latency_seconds);
+            return self.once(run, &target, load).await;
         }
-        let first = self
-            .once((case, client, server), &target, FIRST_MEGABYTES)
-            .await?;
+        let first = Load::Megabytes(FIRST_MEGABYTES.min(self.megabytes));
+        let first = self.once(run, &target, first).await?;
         let warm = self.amount(&first, WARM_UP.as_secs())?;
-        let second = self.once((case, client, server), &target, warm).await?;
+        let second = self.once(run, &target, Load::Megabytes(warm)).await?;
         let amount = self.amount(&second, self.seconds)?;
-        self.once((case, client, server), &target, amount).await
+        self.once(run, &target, Load::Megabytes(amount)).await
     }
 
     /// What fits into some seconds, in 10⁶ bytes.
@@ -121,9 +129,9 @@ impl Runner {
         &self,
         (case, client, server): (&Case, Client, Name),
         target: &Target<'_>,
-        megabytes: u64,
+        load: Load,
     ) -> Result<Measured> {
-        let further = self.further(case, server, target, megabytes)?;
+        let further = self.further(case, server, target, load)?;
         let address = target.address(case.transport.into())?;
         let (options, variant) = case.variant(client, &address, &further)?;
         match (target, client) {
@@ -154,16 +162,16 @@ impl Runner {
         case: &Case,
         server: Name,
         target: &Target<'_>,
-        megabytes: u64,
+        load: Load,
     ) -> Result<Vec<String>> {
-        let mut words: Vec<String> = [
-            ("--megabytes", megabytes),
-            ("--seconds", self.latency_seconds),
-            ("--warm-up", LATENCY_WARM_UP),
-        ]
-        .iter()
-        .flat_map(|(name, value)| [(*name).to_owned(), value.to_string()])
-        .collect();
+        let amounts = match load {
+            Load::Megabytes(megabytes) => vec![("--megabytes", megabytes)],
+            Load::Rate(warm_up, seconds) => vec![("--warm-up", warm_up), ("--seconds", seconds)],
+        };
+        let mut words: Vec<String> = amounts
+            .iter()
+            .flat_map(|(name, value)| [(*name).to_owned(), value.to_string()])
+            .collect();
         if let Target::Own(running) = target {
             words.extend(["--pid".to_owned(), running.pid().to_string()]);
             if let Some(ca) = &running.ca {
@@ -183,6 +191,15 @@ impl Runner {
         }
         Ok(words)
     }
+}
+
+/// How much a run does.
+#[derive(Clone, Copy, Debug)]
+enum Load {
+    /// 10⁶ bytes of values.
+    Megabytes(u64),
+    /// Seconds at the given rate: those that do not count, and those that do.
+    Rate(u64, u64),
 }
 
 /// Whom a run drives.

@@ -2,6 +2,7 @@
 //!
 //! This is the only part of the program that uses the network, and nothing of it runs while something is measured.
 
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -186,21 +187,41 @@ fn nats(folder: &Folder) -> Result<()> {
     Ok(())
 }
 
-/// The package's binary is copied and the package is not installed: no service starts.
+/// Fetches the package with those that it needs and that are not there, and unpacks them beside each other.
+const UNPACK: &str = r#"
+set -e
+cd "$1"
+rm -rf root *.deb
+needed=$(apt-get -s --no-install-recommends install redis-server | sed -n 's/^Inst \([^ ]*\).*/\1/p')
+apt-get download redis-server redis-tools $needed
+for file in *.deb; do dpkg -x "$file" root; done
+"#;
+
+/// Starts the unpacked server with the libraries that were unpacked with it; the process is the server's own.
+const START: &str = r#"#!/bin/sh
+root="${0%/*}/../redis.deb/root"
+for folder in "$root"/lib/*-linux-gnu* "$root"/usr/lib/*-linux-gnu*; do
+    LD_LIBRARY_PATH="$folder${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+done
+export LD_LIBRARY_PATH
+exec "$root/usr/bin/redis-server" "$@"
+"#;
+
+/// The package is unpacked and not installed: no service starts.
 fn redis(folder: &Folder) -> Result<()> {
     let work = folder.cache.join("redis.deb");
     std::fs::create_dir_all(&work)?;
-    let script = "cd \"$1\" && apt-get download redis-server redis-tools && for file in *.deb; do dpkg -x \"$file\" root; done";
     Line::new("sh")
-        .args(["-c", script, "sh"])
+        .args(["-c", UNPACK, "sh"])
         .path(&work)
-        .run()?;
-    let binary = ["redis-check-rdb", "redis-server"]
-        .map(|file| work.join("root/usr/bin").join(file))
-        .into_iter()
-        .find(|file| file.is_file())
-        .context("the package has no server")?;
-    std::fs::copy(binary, binaries(folder)?.join("redis-server"))?;
+        .run()
+        .context("`apt-get update` may be missing")?;
+    if !work.join("root/usr/bin/redis-server").is_file() {
+        bail!("the package has no server");
+    }
+    let program = binaries(folder)?.join("redis-server");
+    std::fs::write(&program, START)?;
+    std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755))?;
     Ok(())
 }
 

@@ -23,7 +23,7 @@ impl Programs {
             "`bench peers install --cache {}` installs it",
             self.cache.display()
         );
-        let binary = |file: &str| {
+        let binary = |file: &str, install: &str| {
             let cached = self.cache.join("bin").join(file);
             let found = cached.is_file().then_some(cached);
             found.or_else(|| on_path(file)).with_context(|| {
@@ -59,9 +59,12 @@ impl Programs {
                 }
                 Ok(jars)
             }
-            Name::Krabka => binary("krabka"),
-            Name::Nats => binary("nats-server"),
-            Name::Redis => binary("redis-server"),
+            Name::Krabka => binary(
+                "krabka",
+                "it is in no registry, so its binary must be put there",
+            ),
+            Name::Nats => binary("nats-server", &install),
+            Name::Redis => binary("redis-server", &install),
         }
     }
 
