@@ -35,6 +35,8 @@ pub struct Plan {
     pub warm_up: u64,
     pub size: u32,
     pub acks: Acks,
+    /// How long a client that makes batches waits for more records.
+    pub linger: Duration,
 }
 
 impl Plan {
@@ -46,6 +48,7 @@ impl Plan {
             warm_up: options.rate * options.warm_up,
             size: variant.size,
             acks: variant.acks,
+            linger: Duration::from_millis(options.linger),
         }
     }
 
@@ -120,7 +123,7 @@ async fn send(variant: &Variant, broker: &Broker, topic: &str, plan: Plan) -> Re
                 .client
                 .producer()
                 .acks(plan.acks)
-                .linger(Duration::ZERO)
+                .linger(plan.linger)
                 .build()?;
             Ok(send_full(producer, topic.to_owned(), plan))
         }
@@ -309,6 +312,7 @@ mod tests {
             warm_up,
             size: 16,
             acks: Acks::All,
+            linger: Duration::ZERO,
         };
         Tally {
             plan,

@@ -266,11 +266,11 @@ impl Reader {
     }
 }
 
-/// Keeps an open loop's schedule, without linger; answers how many records were acknowledged.
+/// Keeps an open loop's schedule, with the plan's linger; answers how many records were acknowledged.
 pub fn send_timed(broker: &Broker, topic: &str, plan: Plan) -> Result<latency::Sending> {
     let producer = config(broker)?
         .set("acks", acks_setting(plan.acks))
-        .set("linger.ms", "0")
+        .set("linger.ms", plan.linger.as_millis().to_string())
         .create_with_context(Deliveries::new(Some(vec![0])))?;
     let topic = topic.to_owned();
     Ok(tokio::task::spawn_blocking(move || {

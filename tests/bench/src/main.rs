@@ -40,6 +40,8 @@ use report::{Measured, Report};
 
 /// The name under which the identity plugin is deployed.
 const IDENTITY: &str = "identity";
+/// How long a new topic may take until it can be used.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug, Parser)]
 #[command(
@@ -155,8 +157,17 @@ async fn create_topic(options: &Options, variant: &Variant, broker: &Broker) -> 
         topic = topic.config("tidegate.transform", IDENTITY);
     }
     admin.create_topic(&topic).await?;
-    // The leader of a new topic is known a moment later.
+    // The leader of a new topic is known a moment later, and may serve its partitions another moment later.
     broker.client.topic(&name, false).await?;
+    let begun = std::time::Instant::now();
+    while let Err(error) = end_offset(&broker.client, &name).await {
+        if begun.elapsed() > PATIENCE {
+            return Err(error.context(format!(
+                "{name} is not served {PATIENCE:?} after it was made"
+            )));
+        }
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     Ok(name)
 }
 

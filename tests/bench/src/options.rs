@@ -115,6 +115,9 @@ pub struct Settings {
     /// Seconds before those, which do not
     #[arg(long, value_name = "S", default_value_t = 2, value_parser = clap::value_parser!(u64).range(0..=600))]
     pub warm_up: u64,
+    /// How long the client of a latency run gathers records for a batch, in milliseconds; the lean client never does
+    #[arg(long, value_name = "MS", default_value_t = 0, value_parser = clap::value_parser!(u64).range(0..=1000))]
+    pub linger: u64,
     /// Times that everything is run
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: u32,

@@ -115,7 +115,7 @@ const GROUPS: [u32; 2] = [1, 10];
 const READS: [(&str, &str); 3] = [("warm", ""), ("cold", ", cold"), ("tail", ", tail")];
 
 /// What is run unless told otherwise: what the goals ask for.
-pub const QUICK: [&str; 16] = [
+pub const QUICK: [&str; 17] = [
     "produce-tcp-1k-os",
     "produce-tcp-1k-sync",
     "produce-tcp-100-os",
@@ -129,6 +129,7 @@ pub const QUICK: [&str; 16] = [
     "latency-tcp-1k-os",
     "latency-tcp-1k-sync",
     "latency-quic-1k-os",
+    "latency-tcp-1k-os-linger",
     "produce-tcp-1k-os-16-partitions",
     "produce-tcp-1k-os-16-producers",
     "plugin-identity-tcp-1k-os",
@@ -144,6 +145,14 @@ pub fn all() -> Vec<Case> {
             latency(&mut cases, transport, size);
         }
     }
+    cases.push(Case {
+        name: "latency-tcp-1k-os-linger".into(),
+        group: Group::Latency,
+        title: "end to end 1 KiB, TCP, page cache, linger of 5 ms".into(),
+        line: "latency --sizes 1024 --acks 1 --linger 5".into(),
+        transport: TransportName::Tcp,
+        durability: Durability::Os,
+    });
     cases.push(Case {
         name: "plugin-identity-tcp-1k-os".into(),
         group: Group::Plugins,
@@ -288,7 +297,8 @@ impl Case {
     /// Whether a client can drive it: Kafka's tools know neither QUIC nor the time to a consumer.
     pub fn allows(&self, client: Client) -> bool {
         match client {
-            Client::Lean | Client::Full => true,
+            Client::Lean => !self.line.contains("--linger"),
+            Client::Full => true,
             Client::Librdkafka => self.transport != TransportName::Quic,
             Client::Java => {
                 self.transport == TransportName::Tcp
@@ -298,6 +308,22 @@ impl Case {
                     && self.number_of("groups") == 1
             }
         }
+    }
+
+    /// Those of the asked clients that can drive it; when none can, the one that applications would use.
+    pub fn clients(&self, asked: &[Client]) -> Vec<Client> {
+        let mut clients: Vec<Client> = asked.to_vec();
+        clients.retain(|client| self.allows(*client));
+        if clients.is_empty() && self.line.contains("--linger") {
+            let likely = [Client::Librdkafka, Client::Full];
+            clients.extend(likely.into_iter().find(|client| available(*client).is_ok()));
+        }
+        clients
+    }
+
+    /// Whether the disk has a part in its figures: else it does not matter how fast the disk was meanwhile.
+    pub fn uses_disk(&self) -> bool {
+        self.durability == Durability::Sync || self.line.contains("--reads cold")
     }
 
     /// The run's options and its one variant, against a server that listens on `address`.
@@ -340,9 +366,8 @@ mod tests {
         let names: BTreeSet<&str> = cases.iter().map(|case| case.name.as_str()).collect();
         assert_eq!(names.len(), cases.len());
         for case in &cases {
-            let (options, variant) = case
-                .variant(Client::Lean, "tcp://127.0.0.1:9092", &[])
-                .unwrap();
+            let client = case.clients(&[Client::Lean])[0];
+            let (options, variant) = case.variant(client, "tcp://127.0.0.1:9092", &[]).unwrap();
             assert_eq!(options.variants().unwrap().len(), 1, "{}", case.name);
             assert!(variant.to_string().contains(&variant.size.to_string()));
         }
@@ -372,6 +397,15 @@ mod tests {
         assert!(!case("latency-quic-1k-os").includes(Name::Floor));
         assert!(!case("plugin-identity-tcp-1k-os").includes(Name::Floor));
         assert!(!case("latency-tcp-1k-os").allows(Client::Java));
+        assert!(!case("latency-tcp-1k-os-linger").allows(Client::Lean));
+        assert_eq!(
+            case("latency-tcp-1k-os-linger")
+                .clients(&[Client::Lean])
+                .len(),
+            1
+        );
+        assert!(case("consume-tls-1k").clients(&[Client::Java]).is_empty());
+        assert!(!case("latency-tcp-1k-os-linger").includes(Name::Redis));
         assert_eq!(
             case("consume-tcp-100-16-partitions").number_of("partitions"),
             16

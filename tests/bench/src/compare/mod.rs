@@ -200,15 +200,11 @@ fn command() -> String {
 fn plan<'c>(options: &Options, cases: &'c [Case], results: &Results) -> Vec<Planned<'c>> {
     let mut plan = Vec::new();
     for case in cases {
-        for client in options
-            .clients
-            .iter()
-            .filter(|client| case.allows(**client))
-        {
+        for client in case.clients(&options.clients) {
             let there = results.versions.keys().copied();
             let servers: Vec<Name> = there.filter(|server| case.includes(*server)).collect();
             if !servers.is_empty() {
-                plan.push((case, *client, servers));
+                plan.push((case, client, servers));
             }
         }
     }

@@ -27,9 +27,7 @@ fn page(results: &Results, pictures: &[Picture]) -> String {
     let mut text = String::from("# Comparison\n\n");
     text.push_str(&machine(results));
     text.push_str(&method(results));
-    for client in results.clients() {
-        text.push_str(&goals(results, client));
-    }
+    text.push_str(&goals(results));
     for group in [
         Group::Produce,
         Group::Consume,
@@ -69,41 +67,49 @@ fn method(results: &Results) -> String {
     let counted = results.counted();
     let left_out = counted.iter().filter(|counts| !**counts).count();
     format!(
-        "Each case is run {} times with every server in turn, the order reversed each time, each run a fresh process on a fresh data folder, \
+        "Each case is run in {} with every server in turn, the order reversed each time, each run a fresh process on a fresh data folder, \
          with at least two seconds of warm-up that do not count; client and server share the machine. \
          Only figures of the same round are compared: the tables show the median [least–most] of the rounds and the median of the ratios \
          Tidegate to the other (× 2 means twice the figure). \
-         A round of a case counts only while the machine was itself: a yardstick of its network, cores and disk within {:.0} % of its median, \
+         A round of a case counts only while the machine was itself: a yardstick of its network and cores, and of its disk where the case waits for it, within {:.0} % of its median, \
          and at most {:.0} % of the time taken by other machines ({left_out} of {} left out); “synced” and “page cache” are what an \
          acknowledgement stands for, and are never compared with each other.\n\n",
-        results.rounds,
+        match results.rounds {
+            1 => "one round".to_owned(),
+            rounds => format!("{rounds} rounds"),
+        },
         TOLERANCE * 100.0,
         STEAL * 100.0,
         counted.len()
     )
 }
 
-fn goals(results: &Results, client: Client) -> String {
-    let goals = goals::all();
-    let verdicts: Vec<(Goal, Verdict)> = goals
+/// Pairs that a goal is meant to be judged by.
+const PAIRS: usize = 5;
+
+fn goals(results: &Results) -> String {
+    let verdicts: Vec<(Goal, Client, Verdict)> = goals::all()
         .into_iter()
-        .map(|goal| (goal, goal.judge(results, client)))
+        .flat_map(|goal| {
+            let clients = goal.clients(results).into_iter();
+            clients.map(move |client| (goal, client, goal.judge(results, client)))
+        })
         .collect();
     let count = |wanted: bool| {
-        let passing = verdicts.iter().filter(
-            |(_, verdict)| matches!(verdict, Verdict::Measured { passes, .. } if *passes == wanted),
-        );
+        let passing = verdicts.iter().filter(|(.., verdict)| {
+            matches!(verdict, Verdict::Measured { passes, .. } if *passes == wanted)
+        });
         passing.count()
     };
     let mut text = format!(
-        "## Goals, {} client\n\n{} passed, {} missed, {} not measured. A goal passes when the median of its ratios does and four of five pairs agree.\n\n\
-         | # | goal | figure | target | measured | pairs that agree | |\n|---|---|---|---|---|---|---|\n",
-        client.name(),
+        "## Goals\n\n{} passed, {} missed, {} not measured. A goal passes when the median of its ratios does and four of five pairs agree; \
+         a figure of fewer than {PAIRS} pairs is a hint and no more.\n\n\
+         | # | goal | client | figure | target | median ratio | pairs that agree | |\n|---|---|---|---|---|---|---|---|\n",
         count(true),
         count(false),
         verdicts.len() - count(true) - count(false)
     );
-    for (goal, verdict) in &verdicts {
+    for (goal, client, verdict) in &verdicts {
         let (measured, pairs, verdict) = match verdict {
             Verdict::Measured {
                 median,
@@ -111,9 +117,9 @@ fn goals(results: &Results, client: Client) -> String {
                 pairs,
                 passes,
             } => (
-                format!("{median:.2}"),
+                goal.shown(*median),
                 format!("{agreeing} of {pairs}"),
-                if *passes { "pass" } else { "**miss**" }.to_owned(),
+                judged(*passes, *pairs),
             ),
             Verdict::NotMeasured(why) => (
                 "–".into(),
@@ -123,15 +129,24 @@ fn goals(results: &Results, client: Client) -> String {
         };
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {} | {measured} | {pairs} | {verdict} |",
+            "| {} | {} | {} | {} | {} | {measured} | {pairs} | {verdict} |",
             goal.number,
             goal.title,
+            client.name(),
             goal.figure,
             goal.target()
         );
     }
     text.push('\n');
     text
+}
+
+fn judged(passes: bool, pairs: usize) -> String {
+    let verdict = if passes { "pass" } else { "**miss**" };
+    match pairs {
+        PAIRS.. => verdict.to_owned(),
+        _ => format!("{verdict} (few pairs)"),
+    }
 }
 
 /// A heading and how its figure is read.
@@ -194,6 +209,11 @@ fn rows(text: &mut String, results: &Results, case: &Case, client: Client, colum
                 .collect(),
             (None, Some(failure)) => {
                 let mut cells = vec![cell(failure)];
+                cells.resize(columns.len() + 1, "–".into());
+                cells
+            }
+            (None, None) if results.ran(key, server) => {
+                let mut cells = vec!["left out: the machine was not itself".to_owned()];
                 cells.resize(columns.len() + 1, "–".into());
                 cells
             }

@@ -9,6 +9,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::cases::{Client, Group};
+use crate::servers::Name;
+
 use super::results::{Key, Results, Value, idle, peak, server_cpu, start, throughput};
 use bars::{Bar, Panel};
 
@@ -95,12 +97,26 @@ fn figure(
 
 fn panel(results: &Results, key: Key, title: &str, value: Value) -> Panel {
     let of = |server| {
-        let spread = results.spread(key, server, value)?;
+        let spread = match results.spread(key, server, value) {
+            Some(spread) => Ok(spread),
+            None => Err(absence(results, key, server)?),
+        };
         Some(Bar { server, spread })
     };
+    let bars: Vec<Bar> = results.servers().into_iter().filter_map(of).collect();
+    let empty = bars.iter().all(|bar| bar.spread.is_err());
     Panel {
         title: title.to_owned(),
-        bars: results.servers().into_iter().filter_map(of).collect(),
+        bars: if empty { Vec::new() } else { bars },
+    }
+}
+
+/// Why a server that took part in a case has no figure, as far as a picture has room for it.
+fn absence(results: &Results, key: Key, server: Name) -> Option<&'static str> {
+    match results.failure(key, server) {
+        Some(failure) if failure.starts_with("overloaded") => Some("overloaded"),
+        Some(_) => Some("failed, see the table"),
+        None => (!results.counts(key) && results.ran(key, server)).then_some("no round counts"),
     }
 }
 
@@ -132,7 +148,13 @@ fn latencies(
         }
         let file = format!("{}-{}.svg", case.name, client.name());
         let title = format!("{}, {} client", case.title, client.name());
-        curves::draw(&folder.join(&file), &title, &curves)?;
+        let absent = results.servers().into_iter().filter_map(|server| {
+            let drawn = curves.iter().any(|curve| curve.server == server);
+            let why = absence(results, key, server).filter(|_| !drawn)?;
+            Some(format!("{server}: {why}"))
+        });
+        let absent: Vec<String> = absent.collect();
+        curves::draw(&folder.join(&file), &title, &curves, &absent.join("; "))?;
         pictures.push(Picture {
             file,
             title: case.title.clone(),

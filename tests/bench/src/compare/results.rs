@@ -118,7 +118,15 @@ impl Results {
 
     /// For each block, whether the machine was itself.
     pub fn counted(&self) -> Vec<bool> {
-        let yardsticks: Vec<Yardstick> = self.blocks.iter().map(|block| block.yardstick).collect();
+        let disk = |block: &Block| {
+            let case = self.cases.iter().find(|case| case.name == block.case);
+            case.is_none_or(Case::uses_disk)
+        };
+        let yardsticks: Vec<(Yardstick, bool)> = self
+            .blocks
+            .iter()
+            .map(|block| (block.yardstick, disk(block)))
+            .collect();
         unusual(&yardsticks).into_iter().map(|odd| !odd).collect()
     }
 
@@ -129,6 +137,11 @@ impl Results {
             *counts && block.case == key.case && block.client == key.client
         });
         ours.map(|(block, _)| block).collect::<Vec<_>>().into_iter()
+    }
+
+    /// Whether any round of a case counts.
+    pub fn counts(&self, key: Key) -> bool {
+        self.counted_blocks(key).next().is_some()
     }
 
     /// A server's figures of one kind, by round.
@@ -183,6 +196,19 @@ impl Results {
             true => run.failure.as_deref(),
             false => None,
         })
+    }
+
+    /// Whether a server was measured in a case, if only in rounds that do not count.
+    pub fn ran(&self, key: Key, server: Name) -> bool {
+        let blocks = self.blocks.iter();
+        let mut ours = blocks.filter(|block| block.case == key.case && block.client == key.client);
+        ours.any(|block| block.runs.iter().any(|run| run.server == server))
+    }
+
+    /// Who drove a case.
+    pub fn clients_of(&self, case: &str) -> BTreeSet<Client> {
+        let blocks = self.blocks.iter().filter(|block| block.case == case);
+        blocks.map(|block| block.client).collect()
     }
 
     /// The servers that have figures or failures, in the order of the tables.

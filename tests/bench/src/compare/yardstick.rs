@@ -47,19 +47,23 @@ impl Yardstick {
         })
     }
 
+    /// The disk's comes last.
     fn values(&self) -> [f64; 3] {
         [self.tcp_megabytes, self.crc_megabytes, self.syncs]
     }
 }
 
-/// Which of the yardsticks tell of a machine that was not itself.
-pub fn unusual(yardsticks: &[Yardstick]) -> Vec<bool> {
+/// Which of the yardsticks tell of a machine that was not itself; with each comes whether the disk matters.
+pub fn unusual(yardsticks: &[(Yardstick, bool)]) -> Vec<bool> {
     let medians = [0, 1, 2].map(|kind| {
-        let values = yardsticks.iter().map(|yardstick| yardstick.values()[kind]);
+        let values = yardsticks
+            .iter()
+            .map(|(yardstick, _)| yardstick.values()[kind]);
         median(values).unwrap_or(0.0)
     });
-    let odd = |yardstick: &Yardstick| {
-        let mut values = yardstick.values().into_iter().zip(medians);
+    let odd = |(yardstick, disk): &(Yardstick, bool)| {
+        let values = yardstick.values().into_iter().zip(medians);
+        let mut values = values.take(if *disk { 3 } else { 2 });
         yardstick.steal > STEAL || !values.all(|(value, median)| usual(value, median))
     };
     yardsticks.iter().map(odd).collect()
@@ -186,13 +190,17 @@ mod tests {
     #[test]
     fn a_round_off_the_median_or_robbed_of_time_is_unusual() {
         let yardsticks = [
-            yardstick(100.0, 50.0, 0.0),
-            yardstick(110.0, 50.0, 0.0),
-            yardstick(60.0, 50.0, 0.0),
-            yardstick(100.0, 70.0, 0.0),
-            yardstick(100.0, 50.0, 0.03),
+            (yardstick(100.0, 50.0, 0.0), true),
+            (yardstick(110.0, 50.0, 0.0), true),
+            (yardstick(60.0, 50.0, 0.0), false),
+            (yardstick(100.0, 70.0, 0.0), true),
+            (yardstick(100.0, 70.0, 0.0), false),
+            (yardstick(100.0, 50.0, 0.03), false),
         ];
-        assert_eq!(unusual(&yardsticks), [false, false, true, true, true]);
+        assert_eq!(
+            unusual(&yardsticks),
+            [false, false, true, true, false, true]
+        );
         assert!(unusual(&[]).is_empty());
     }
 

@@ -57,6 +57,12 @@ pub async fn write(address: &str, job: &Job) -> Result<Written> {
     Ok(Written { records, elapsed })
 }
 
+pub async fn delete(address: &str, job: &Job) -> Result<()> {
+    let (context, _) = open(address, job).await?;
+    context.delete_stream(&job.stream).await?;
+    Ok(())
+}
+
 async fn reader(stream: &stream::Stream) -> Result<consumer::pull::Stream> {
     let config = consumer::pull::Config {
         ack_policy: consumer::AckPolicy::None,

@@ -71,6 +71,13 @@ pub async fn write(address: &str, job: &Job) -> Result<Written> {
     Ok(Written { records, elapsed })
 }
 
+pub async fn delete(address: &str, job: &Job) -> Result<()> {
+    let mut connection = open(address).await?;
+    let command = redis::cmd("DEL").arg(&job.stream).clone();
+    let _: Value = command.query_async(&mut connection).await?;
+    Ok(())
+}
+
 /// Reads what follows an entry's name; tells the values, and moves the name to the last of them.
 async fn fetch(
     connection: &mut MultiplexedConnection,

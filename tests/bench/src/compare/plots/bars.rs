@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::Result as Outcome;
 
 use super::canvas::{Align, Canvas, FAINT, GRID, INK, colour, shown, ticks};
 use crate::compare::results::Spread;
@@ -21,7 +21,8 @@ const GAP: i32 = 12;
 #[derive(Clone, PartialEq, Debug)]
 pub struct Bar {
     pub server: Name,
-    pub spread: Spread,
+    /// Or why there is no figure, in a word or two.
+    pub spread: Result<Spread, &'static str>,
 }
 
 #[derive(Clone, PartialEq, Debug)]
@@ -36,14 +37,22 @@ impl Panel {
     }
 }
 
-pub fn draw(file: &Path, title: &str, unit: &str, panels: &[Panel]) -> Result<()> {
+pub fn draw(file: &Path, title: &str, unit: &str, panels: &[Panel]) -> Outcome<()> {
     let plot: i32 = panels.iter().map(Panel::height).sum();
     let height = TOP + plot + BOTTOM;
     let canvas = Canvas::new(file, WIDTH, height)?;
     canvas.bold(title, (20, 24), 20)?;
-    canvas.text(unit, (20, 48), (15, FAINT), Align::Left)?;
-    let bars = || panels.iter().flat_map(|panel| &panel.bars);
-    let most = bars().map(|bar| bar.spread.most).fold(0.0, f64::max);
+    let spreads = || {
+        let bars = panels.iter().flat_map(|panel| &panel.bars);
+        bars.filter_map(|bar| bar.spread.as_ref().ok())
+    };
+    let ranges = match spreads().any(|spread| spread.least < spread.most) {
+        true => "; medians of the rounds, each with a line from the least to the most",
+        false => "",
+    };
+    let below = format!("{unit}{ranges}");
+    canvas.text(&below, (20, 48), (15, FAINT), Align::Left)?;
+    let most = spreads().map(|spread| spread.most).fold(0.0, f64::max);
     let ticks = ticks(most);
     let end = ticks.last().copied().unwrap_or(1.0);
     let x = |value: f64| LEFT + (value / end * f64::from(WIDTH - LEFT - RIGHT)) as i32;
@@ -52,7 +61,7 @@ pub fn draw(file: &Path, title: &str, unit: &str, panels: &[Panel]) -> Result<()
     for panel in panels {
         // The heading covers the grid, which would run through its letters.
         canvas.block(
-            (LEFT - 4, y + 2),
+            (LEFT - 4, y),
             (WIDTH - 4, y + HEADING - 2),
             plotters::style::WHITE,
         )?;
@@ -73,7 +82,7 @@ fn axis(
     x: impl Fn(f64) -> i32,
     (top, bottom): (i32, i32),
     unit: &str,
-) -> Result<()> {
+) -> Outcome<()> {
     for tick in ticks {
         let at = x(*tick);
         canvas.line(vec![(at, top), (at, bottom)], GRID, 1)?;
@@ -85,20 +94,23 @@ fn axis(
     canvas.text(name, (middle, bottom + 36), (14, INK), Align::Middle)
 }
 
-fn row(canvas: &Canvas, bar: &Bar, x: impl Fn(f64) -> i32, y: i32) -> Result<()> {
+fn row(canvas: &Canvas, bar: &Bar, x: impl Fn(f64) -> i32, y: i32) -> Outcome<()> {
     let middle = y + ROW / 2;
     let top = middle - BAR / 2;
-    let Spread {
-        median,
-        least,
-        most,
-    } = bar.spread;
     canvas.text(
         bar.server.title(),
         (LEFT - 10, middle),
         (15, INK),
         Align::Right,
     )?;
+    let Spread {
+        median,
+        least,
+        most,
+    } = match bar.spread {
+        Ok(spread) => spread,
+        Err(why) => return canvas.text(why, (LEFT + 8, middle), (14, FAINT), Align::Left),
+    };
     let end = x(median).max(LEFT + 1);
     canvas.block((LEFT, top), (end, top + BAR), colour(bar.server))?;
     let mut label = end;

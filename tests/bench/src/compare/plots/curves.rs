@@ -24,7 +24,8 @@ pub struct Curve {
     pub points: Vec<(f64, f64)>,
 }
 
-pub fn draw(file: &Path, title: &str, curves: &[Curve]) -> Result<()> {
+/// `absent` names those that have no curve.
+pub fn draw(file: &Path, title: &str, curves: &[Curve], absent: &str) -> Result<()> {
     let canvas = Canvas::new(file, WIDTH, HEIGHT)?;
     canvas.bold(title, (20, 24), 20)?;
     let unit = "µs from the time a record was due until the consumer had it, less is better";
@@ -41,6 +42,7 @@ pub fn draw(file: &Path, title: &str, curves: &[Curve]) -> Result<()> {
         HEIGHT - BOTTOM - ((decade(value.max(1.0)) - least) / (most - least) * plot) as i32
     };
     axes(&canvas, (least, most), y)?;
+    canvas.text(absent, (LEFT + 14, TOP + 16), (14, FAINT), Align::Left)?;
     for curve in curves {
         let points: Vec<(i32, i32)> = curve
             .points
