@@ -41,7 +41,7 @@ use report::{Measured, Report};
 /// The name under which the identity plugin is deployed.
 const IDENTITY: &str = "identity";
 /// How long a new topic may take until it can be used.
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Parser)]
 #[command(

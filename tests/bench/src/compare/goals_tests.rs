@@ -46,6 +46,7 @@ fn results(blocks: Vec<Block>) -> Results {
         missing: BTreeMap::from([(Name::Krabka, "no krabka".to_owned())]),
         cases: Vec::new(),
         blocks,
+        every_round: false,
     }
 }
 

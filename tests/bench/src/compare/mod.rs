@@ -94,6 +94,9 @@ pub struct ReportOptions {
     /// Where report.md and the plots go; without it beside the results
     #[arg(long, value_name = "DIR")]
     output: Option<PathBuf>,
+    /// Count the rounds too in which the machine was not itself; the report says so
+    #[arg(long)]
+    every_round: bool,
 }
 
 /// One block's place in a round.
@@ -147,7 +150,8 @@ pub async fn run(options: &Options) -> Result<()> {
 }
 
 pub fn report(options: &ReportOptions) -> Result<()> {
-    let results = Results::read(&options.results)?;
+    let mut results = Results::read(&options.results)?;
+    results.every_round = options.every_round;
     let beside = options.results.parent().map(PathBuf::from);
     let output = options.output.clone().or(beside).unwrap_or_default();
     std::fs::create_dir_all(&output)?;
@@ -182,6 +186,7 @@ fn begin(options: &Options, programs: &Programs, data: &std::path::Path) -> Resu
         missing,
         cases,
         blocks: Vec::new(),
+        every_round: false,
     })
 }
 

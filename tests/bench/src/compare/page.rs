@@ -64,15 +64,20 @@ fn machine(results: &Results) -> String {
 }
 
 fn method(results: &Results) -> String {
-    let counted = results.counted();
-    let left_out = counted.iter().filter(|counts| !**counts).count();
+    let usual = results.usual();
+    let unusual = usual.iter().filter(|usual| !**usual).count();
+    let left_out = match results.every_round {
+        true => "of which this report, as it was asked to, leaves none out",
+        false => "which are left out",
+    };
     format!(
         "Each case is run in {} with every server in turn, the order reversed each time, each run a fresh process on a fresh data folder, \
          with at least two seconds of warm-up that do not count; client and server share the machine. \
          Only figures of the same round are compared: the tables show the median [least–most] of the rounds and the median of the ratios \
          Tidegate to the other (× 2 means twice the figure). \
-         A round of a case counts only while the machine was itself: a yardstick of its network and cores, and of its disk where the case waits for it, within {:.0} % of its median, \
-         and at most {:.0} % of the time taken by other machines ({left_out} of {} left out); “synced” and “page cache” are what an \
+         The machine was itself in a round of a case when a yardstick of its network and cores, and of its disk where the case waits for it, was \
+         within {:.0} % of its median, and at most {:.0} % of the time was taken by other machines: it was not in {unusual} of {}, \
+         {left_out}. “Synced” and “page cache” are what an \
          acknowledgement stands for, and are never compared with each other.\n\n",
         match results.rounds {
             1 => "one round".to_owned(),
@@ -80,7 +85,7 @@ fn method(results: &Results) -> String {
         },
         TOLERANCE * 100.0,
         STEAL * 100.0,
-        counted.len()
+        usual.len()
     )
 }
 

@@ -134,12 +134,13 @@ async fn latency(name: Name, address: &str, job: &Job, plan: Plan) -> Result<Mea
         }
     };
     let limit = Duration::from_nanos(plan.due(plan.total)) + PATIENCE;
-    if tokio::time::timeout(limit, work).await.is_err() {
-        bail!(
+    match tokio::time::timeout(limit, work).await {
+        Ok(done) => done?,
+        Err(_) => bail!(
             "overloaded: {} of {} records came in time",
             tally.next,
             plan.total
-        );
+        ),
     }
     tally.measured(plan)
 }

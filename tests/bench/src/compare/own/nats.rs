@@ -98,10 +98,12 @@ pub async fn latency(address: &str, job: &Job, plan: Plan, tally: &mut Tally) ->
     let runtime = tokio::runtime::Handle::current();
     let (sender, mut answers) = mpsc::unbounded_channel();
     let subject = job.stream.clone();
+    // The connection lasts as long as this does: what is not flushed when its last handle goes is lost.
+    let publisher = context.clone();
     std::thread::spawn(move || {
         keep_schedule(plan, |time| {
             let value = payload::timed_value(plan.size, time);
-            let answer = runtime.block_on(context.publish(subject.clone(), value));
+            let answer = runtime.block_on(publisher.publish(subject.clone(), value));
             sender.send(answer).is_ok()
         });
     });
@@ -115,5 +117,7 @@ pub async fn latency(address: &str, job: &Job, plan: Plan, tally: &mut Tally) ->
         let message = messages.try_next().await?.context("the stream ended")?;
         tally.note(&message.payload)?;
     }
-    acknowledged.await?
+    acknowledged.await??;
+    drop(context);
+    Ok(())
 }

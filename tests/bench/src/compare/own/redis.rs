@@ -1,6 +1,9 @@
 //! Redis streams: `XADD` in pipelines, `XREAD` by thousands.
 
 use std::collections::VecDeque;
+use std::future::{poll_fn, ready};
+use std::pin::Pin;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -18,12 +21,16 @@ const PIPELINED: u64 = 64;
 const OUTSTANDING: usize = 32;
 const FETCHED: usize = 1000;
 const WAIT: Duration = Duration::from_millis(500);
+/// Requests that wait for their turn on a connection.
+const QUEUED: usize = 4096;
 /// Longer than any answer takes that is not lost.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const FIELD: &str = "v";
 
 async fn open(address: &str) -> Result<MultiplexedConnection> {
-    let config = AsyncConnectionConfig::new().set_response_timeout(Some(TIMEOUT));
+    let config = AsyncConnectionConfig::new()
+        .set_response_timeout(Some(TIMEOUT))
+        .set_pipeline_buffer_size(QUEUED);
     let client = Client::open(format!("redis://{address}"))?;
     Ok(client
         .get_multiplexed_async_connection_with_config(&config)
@@ -143,6 +150,18 @@ pub async fn read(address: &str, job: &Job, records: u64) -> Result<()> {
     Ok(())
 }
 
+/// Begins a request here and now, and leaves its answer for later: requests that tasks of their own began would overtake each other.
+async fn begun<F: Future<Output: Send> + Send + 'static>(
+    request: F,
+) -> Pin<Box<dyn Future<Output = F::Output> + Send>> {
+    let mut request = Box::pin(request);
+    let first = poll_fn(|context| Poll::Ready(request.as_mut().poll(context))).await;
+    match first {
+        Poll::Ready(answer) => Box::pin(ready(answer)),
+        Poll::Pending => request,
+    }
+}
+
 pub async fn latency(address: &str, job: &Job, plan: Plan, tally: &mut Tally) -> Result<()> {
     let mut reading = open(address).await?;
     let writing = open(address).await?;
@@ -153,14 +172,13 @@ pub async fn latency(address: &str, job: &Job, plan: Plan, tally: &mut Tally) ->
         keep_schedule(plan, |time| {
             let command = add(&stream, &payload::timed_value(plan.size, time));
             let mut connection = writing.clone();
-            let answer =
-                runtime.spawn(async move { command.query_async::<Value>(&mut connection).await });
-            sender.send(answer).is_ok()
+            let answer = async move { command.query_async::<Value>(&mut connection).await };
+            sender.send(runtime.block_on(begun(answer))).is_ok()
         });
     });
     let acknowledged = tokio::spawn(async move {
         while let Some(answer) = answers.recv().await {
-            answer.await??;
+            answer.await?;
         }
         anyhow::Ok(())
     });

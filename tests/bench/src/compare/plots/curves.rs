@@ -8,12 +8,16 @@ use super::canvas::{Align, Canvas, FAINT, GRID, INK, colour};
 use crate::servers::Name;
 
 const WIDTH: i32 = 960;
-const HEIGHT: i32 = 480;
+const HEIGHT: i32 = 500;
 const LEFT: i32 = 90;
 const RIGHT: i32 = 110;
-const TOP: i32 = 64;
+const TOP: i32 = 84;
 const BOTTOM: i32 = 60;
 const PERCENTILES: [f64; 6] = [1.0, 50.0, 90.0, 99.0, 99.9, 99.99];
+/// Round values of a decade.
+const STEPS: [f64; 3] = [1.0, 2.0, 5.0];
+/// Of two logarithms that are meant to be the same.
+const NEAR: f64 = 1e-9;
 /// Labels of lines that end near each other are kept this far apart.
 const LABEL: i32 = 18;
 
@@ -35,14 +39,16 @@ pub fn draw(file: &Path, title: &str, curves: &[Curve], absent: &str) -> Result<
             .iter()
             .flat_map(|curve| curve.points.iter().map(|(_, value)| *value))
     };
-    let least = decade(values().fold(f64::MAX, f64::min).max(1.0)).floor();
-    let most = decade(values().fold(1.0, f64::max)).ceil().max(least + 1.0);
+    let (least, most) = ends(
+        values().fold(f64::MAX, f64::min),
+        values().fold(1.0, f64::max),
+    );
     let plot = f64::from(HEIGHT - TOP - BOTTOM);
     let y = |value: f64| {
         HEIGHT - BOTTOM - ((decade(value.max(1.0)) - least) / (most - least) * plot) as i32
     };
     axes(&canvas, (least, most), y)?;
-    canvas.text(absent, (LEFT + 14, TOP + 16), (14, FAINT), Align::Left)?;
+    canvas.text(absent, (WIDTH - RIGHT, TOP - 14), (14, FAINT), Align::Right)?;
     for curve in curves {
         let points: Vec<(i32, i32)> = curve
             .points
@@ -71,11 +77,12 @@ pub fn draw(file: &Path, title: &str, curves: &[Curve], absent: &str) -> Result<
 }
 
 fn axes(canvas: &Canvas, (least, most): (f64, f64), y: impl Fn(f64) -> i32) -> Result<()> {
-    for power in least as i32..=most as i32 {
-        for step in [1.0, 2.0, 5.0] {
+    canvas.text("µs", (LEFT - 8, TOP - 18), (14, INK), Align::Right)?;
+    for power in least.floor() as i32..=most.ceil() as i32 {
+        for step in STEPS {
             let value = step * 10_f64.powi(power);
-            if decade(value) > most {
-                break;
+            if decade(value) > most + NEAR || decade(value) < least - NEAR {
+                continue;
             }
             let at = y(value);
             canvas.line(vec![(LEFT, at), (WIDTH - RIGHT, at)], GRID, 1)?;
@@ -107,6 +114,16 @@ fn axes(canvas: &Canvas, (least, most): (f64, f64), y: impl Fn(f64) -> i32) -> R
         (14, INK),
         Align::Middle,
     )
+}
+
+/// Where the axis begins and ends, in decades: the next round values.
+fn ends(least: f64, most: f64) -> (f64, f64) {
+    let rounds = || (0..=8).flat_map(|power| STEPS.map(|step| decade(step) + f64::from(power)));
+    let (least, most) = (decade(least.max(1.0)), decade(most.max(1.0)));
+    let first = rounds().filter(|round| *round <= least + NEAR).last();
+    let last = rounds().find(|round| *round >= most - NEAR);
+    let first = first.unwrap_or(0.0);
+    (first, last.unwrap_or(9.0).max(first + 1.0))
 }
 
 fn decade(value: f64) -> f64 {
@@ -141,6 +158,14 @@ mod tests {
             apart(ends),
             [(Name::Tidegate, 100), (Name::Kafka, 118), (Name::Nats, 300)]
         );
+    }
+
+    #[test]
+    fn the_axis_ends_at_round_values() {
+        let (least, most) = ends(130.0, 4_100.0);
+        assert!((least - 2.0).abs() < 1e-6 && (most - 5_000_f64.log10()).abs() < 1e-6);
+        let (least, most) = ends(100.0, 150.0);
+        assert!((most - least - 1.0).abs() < 1e-6, "a decade at least");
     }
 
     #[test]
