@@ -211,8 +211,12 @@ impl Reader {
             next: 0,
             histogram: Histogram::new_with_bounds(1, LONGEST, 3).context("histogram")?,
         };
-        match self {
-            Self::Lean(partition) => read_lean(&partition, &mut tally).await?,
+        // The time to a consumer's end is not in it.
+        let elapsed = match self {
+            Self::Lean(partition) => {
+                read_lean(&partition, &mut tally).await?;
+                plan.begin.elapsed()
+            }
             Self::Full(mut consumer) => {
                 while !tally.is_done() {
                     let records = consumer.poll(1_000, PATIENCE).await?;
@@ -228,14 +232,21 @@ impl Reader {
                         )?;
                     }
                 }
+                let elapsed = plan.begin.elapsed();
                 consumer.close().await?;
+                elapsed
             }
             Self::Librdkafka(reader) => {
-                let reading = move || reader.read_timed(&mut tally).map(|()| tally);
-                tally = tokio::task::spawn_blocking(reading).await??;
+                let reading = move || {
+                    reader.read_timed(&mut tally)?;
+                    anyhow::Ok((tally, plan.begin.elapsed()))
+                };
+                let (read, elapsed) = tokio::task::spawn_blocking(reading).await??;
+                tally = read;
+                elapsed
             }
-        }
-        Ok((tally.histogram, plan.begin.elapsed()))
+        };
+        Ok((tally.histogram, elapsed))
     }
 }
 

@@ -115,7 +115,7 @@ const GROUPS: [u32; 2] = [1, 10];
 const READS: [(&str, &str); 3] = [("warm", ""), ("cold", ", cold"), ("tail", ", tail")];
 
 /// What is run unless told otherwise: what the goals ask for.
-pub const QUICK: [&str; 17] = [
+pub const QUICK: [&str; 15] = [
     "produce-tcp-1k-os",
     "produce-tcp-1k-sync",
     "produce-tcp-100-os",
@@ -130,8 +130,6 @@ pub const QUICK: [&str; 17] = [
     "latency-tcp-1k-sync",
     "latency-quic-1k-os",
     "latency-tcp-1k-os-linger",
-    "produce-tcp-1k-os-16-partitions",
-    "produce-tcp-1k-os-16-producers",
     "plugin-identity-tcp-1k-os",
 ];
 
@@ -287,6 +285,8 @@ impl Case {
             && (server.speaks_kafka() || plain)
             && !(self.is_bare(server) && (self.group == Group::Latency || !plain))
             && (self.group != Group::Plugins || server == Name::Tidegate)
+            // Where the client decides about the figure, one to compare with is enough.
+            && !(self.line.contains("--linger") && server.is_peer())
     }
 
     /// Whether the server moves bytes alone, without the Kafka protocol.
@@ -324,6 +324,11 @@ impl Case {
     /// Whether the disk has a part in its figures: else it does not matter how fast the disk was meanwhile.
     pub fn uses_disk(&self) -> bool {
         self.durability == Durability::Sync || self.line.contains("--reads cold")
+    }
+
+    /// Whether a client can do its work on a server: Kafka's own consumer joins a group, and the floor has none.
+    pub fn drives(&self, client: Client, server: Name) -> bool {
+        !(client == Client::Java && self.group == Group::Consume && server == Name::Floor)
     }
 
     /// The run's options and its one variant, against a server that listens on `address`.

@@ -124,7 +124,6 @@ pub async fn run(options: &Options) -> Result<()> {
     let mut results = begin(options, &programs, &data)?;
     let cases = results.cases.clone();
     let plan = plan(options, &cases, &results);
-    announce(options, &plan, &results);
     let runner = Runner {
         programs,
         data,
@@ -134,6 +133,7 @@ pub async fn run(options: &Options) -> Result<()> {
         latency_seconds: options.latency_seconds,
         identity: options.identity.clone(),
     };
+    announce(options, &runner, &plan, &results);
     let mut ticks = Ticks::read()?;
     for round in 1..=options.rounds {
         let mut order: Vec<&Planned> = plan.iter().collect();
@@ -207,7 +207,9 @@ fn plan<'c>(options: &Options, cases: &'c [Case], results: &Results) -> Vec<Plan
     for case in cases {
         for client in case.clients(&options.clients) {
             let there = results.versions.keys().copied();
-            let servers: Vec<Name> = there.filter(|server| case.includes(*server)).collect();
+            let servers: Vec<Name> = there
+                .filter(|server| case.includes(*server) && case.drives(client, *server))
+                .collect();
             if !servers.is_empty() {
                 plan.push((case, client, servers));
             }
@@ -216,7 +218,7 @@ fn plan<'c>(options: &Options, cases: &'c [Case], results: &Results) -> Vec<Plan
     plan
 }
 
-fn announce(options: &Options, plan: &[Planned], results: &Results) {
+fn announce(options: &Options, runner: &Runner, plan: &[Planned], results: &Results) {
     for (server, why) in &results.missing {
         eprintln!("{server} is not measured: {why}");
     }
@@ -224,9 +226,7 @@ fn announce(options: &Options, plan: &[Planned], results: &Results) {
     let one_round: u64 = plan
         .iter()
         .map(|(case, _, servers)| {
-            let each = servers.iter().map(|server| {
-                runner::about(case, *server, options.seconds, options.latency_seconds)
-            });
+            let each = servers.iter().map(|server| runner.about(case, *server));
             2 + each.sum::<u64>()
         })
         .sum();

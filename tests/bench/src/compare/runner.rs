@@ -14,7 +14,7 @@ use crate::broker::{Broker, data_folder};
 use crate::options::Direction;
 use crate::report::Measured;
 use crate::run_on;
-use crate::servers::{Durability, Name, Programs, Running, Setup};
+use crate::servers::{Durability, FloorFiles, Name, Programs, Running, Setup};
 
 /// The warm-up's first part shows the rate, its second lasts so long.
 const FIRST_MEGABYTES: u64 = 32;
@@ -38,22 +38,26 @@ pub struct Runner {
     pub identity: Option<PathBuf>,
 }
 
-/// Seconds that a run takes, roughly.
-pub fn about(case: &Case, server: Name, seconds: u64, latency_seconds: u64) -> u64 {
-    let start = match server {
-        Name::Kafka => 9,
-        Name::Floor => 5,
-        _ => 2,
-    };
-    start
-        + match case.group {
-            Group::Latency => latency_seconds + LATENCY_LEAD + LATENCY_WARM_UP + 1,
-            Group::Consume => 2 * (seconds + WARM_UP.as_secs()),
-            Group::Produce | Group::Plugins => seconds + WARM_UP.as_secs() + 1,
-        }
-}
-
 impl Runner {
+    /// Seconds that a run takes, roughly.
+    pub fn about(&self, case: &Case, server: Name) -> u64 {
+        let start = match server {
+            // Its folder is made by a program of its own before.
+            Name::Kafka => 7,
+            // It writes its files first.
+            Name::Floor if case.floor_files() == FloorFiles::Recycled => 1 + self.megabytes / 1000,
+            _ => 1,
+        };
+        let counts = WARM_UP.as_secs() + self.seconds;
+        start
+            + match case.group {
+                Group::Latency => self.latency_seconds + LATENCY_LEAD + LATENCY_WARM_UP + 1,
+                // What is read is written first.
+                Group::Consume => 2 * counts,
+                Group::Produce | Group::Plugins => counts,
+            }
+    }
+
     /// Never fails: what went wrong is the run's result.
     pub async fn run(&self, case: &Case, client: Client, server: Name) -> Run {
         let measuring = self.measure(case, client, server);
