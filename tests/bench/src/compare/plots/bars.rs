@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result as Outcome;
+use anyhow::Result;
 
 use super::canvas::{Align, Canvas, FAINT, GRID, INK, colour, shown, ticks};
 use crate::compare::results::Spread;
@@ -37,7 +37,7 @@ impl Panel {
     }
 }
 
-pub fn draw(file: &Path, title: &str, unit: &str, panels: &[Panel]) -> Outcome<()> {
+pub fn draw(file: &Path, title: &str, unit: &str, panels: &[Panel]) -> Result<()> {
     let plot: i32 = panels.iter().map(Panel::height).sum();
     let height = TOP + plot + BOTTOM;
     let canvas = Canvas::new(file, WIDTH, height)?;
@@ -82,7 +82,7 @@ fn axis(
     x: impl Fn(f64) -> i32,
     (top, bottom): (i32, i32),
     unit: &str,
-) -> Outcome<()> {
+) -> Result<()> {
     for tick in ticks {
         let at = x(*tick);
         canvas.line(vec![(at, top), (at, bottom)], GRID, 1)?;
@@ -94,7 +94,7 @@ fn axis(
     canvas.text(name, (middle, bottom + 36), (14, INK), Align::Middle)
 }
 
-fn row(canvas: &Canvas, bar: &Bar, x: impl Fn(f64) -> i32, y: i32) -> Outcome<()> {
+fn row(canvas: &Canvas, bar: &Bar, x: impl Fn(f64) -> i32, y: i32) -> Result<()> {
     let middle = y + ROW / 2;
     let top = middle - BAR / 2;
     canvas.text(
