@@ -9,9 +9,8 @@ use std::path::Path;
 use anyhow::Result;
 
 use super::cases::{Client, Group};
-use crate::servers::Name;
-
 use super::results::{Key, Results, Value, idle, peak, server_cpu, start, throughput};
+use crate::servers::Name;
 use bars::{Bar, Panel};
 
 /// Panels of one picture, at most.
