@@ -120,7 +120,7 @@ fn axes(canvas: &Canvas, (least, most): (f64, f64), y: impl Fn(f64) -> i32) -> R
 fn ends(least: f64, most: f64) -> (f64, f64) {
     let rounds = || (0..=8).flat_map(|power| STEPS.map(|step| decade(step) + f64::from(power)));
     let (least, most) = (decade(least.max(1.0)), decade(most.max(1.0)));
-    let first = rounds().filter(|round| *round <= least + NEAR).last();
+    let first = rounds().rfind(|round| *round <= least + NEAR);
     let last = rounds().find(|round| *round >= most - NEAR);
     let first = first.unwrap_or(0.0);
     (first, last.unwrap_or(9.0).max(first + 1.0))
