@@ -27,6 +27,10 @@ const LATENCY_WARM_UP: u64 = 3;
 /// Seconds at the beginning of the run that counts which do not.
 const LATENCY_LEAD: u64 = 1;
 
+/// Tidegate's segments, of which its pool holds eight as it comes: the files of the warm-up's topics are written again in the run
+/// that counts, as those are that retention gives up in a broker that has run for a while.
+const SEGMENT_BYTES: u64 = 128 << 20;
+
 #[derive(Clone, Debug)]
 pub struct Runner {
     pub programs: Programs,
@@ -187,8 +191,11 @@ impl Runner {
                 words.push(format!("--ca={}", ca.display()));
             }
         }
-        if server == Name::Tidegate && case.durability == Durability::Os {
-            words.extend(["--topic-config", "tidegate.durability=os"].map(str::to_owned));
+        if server == Name::Tidegate {
+            words.push(format!("--topic-config=segment.bytes={SEGMENT_BYTES}"));
+            if case.durability == Durability::Os {
+                words.push("--topic-config=tidegate.durability=os".to_owned());
+            }
         }
         if case.group == Group::Plugins {
             let component = self.identity.as_ref().context("--identity is missing")?;
