@@ -93,7 +93,7 @@ impl Broker {
 
     /// Bytes that its reads brought in from a disk so far; what the page cache had is not in it.
     pub fn bytes_from_disk(&self) -> Option<u64> {
-        let pid = self.running.as_ref().map(Running::pid).or(self.pid)?;
+        let pid = self.pid()?;
         let io = std::fs::read_to_string(format!("/proc/{pid}/io")).ok()?;
         let line = io.lines().find_map(|line| line.strip_prefix("read_bytes:"));
         line?.trim().parse().ok()
@@ -145,7 +145,7 @@ impl Broker {
 
     /// The broker's process, where that is known.
     pub fn pid(&self) -> Option<u32> {
-        self.pid
+        self.running.as_ref().map(Running::pid).or(self.pid)
     }
 
     /// Where clients connect to, with its transport.

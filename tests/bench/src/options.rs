@@ -73,6 +73,9 @@ pub struct Settings {
     /// Record sizes: bytes of a record's value
     #[arg(long, value_delimiter = ',', default_value = "100,1024", value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
     pub sizes: Vec<u32>,
+    /// What the lean client's values are
+    #[arg(long, default_value = "random")]
+    pub values: Values,
     /// What to wait for
     #[arg(long, value_delimiter = ',', default_value = "1,all")]
     pub acks: Vec<Acks>,
@@ -148,6 +151,14 @@ pub enum ClientKind {
     Lean,
     Full,
     Librdkafka,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
+pub enum Values {
+    /// Bytes that do not compress.
+    Random,
+    /// Orders of many customers (`customer.id`), for plugins that read fields: of 100 B at least.
+    Json,
 }
 
 /// Where the records are that a consumer reads.

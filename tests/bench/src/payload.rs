@@ -8,6 +8,8 @@ use bytes::Bytes;
 use tidegate_client::Compression;
 use tidegate_client::records::{BatchBuilder, ProducerStamp};
 
+use crate::options::Values;
+
 /// Different batches that are sent in turn, so that neither side works on one batch that never leaves its cache.
 const DIFFERENT_BATCHES: u64 = 8;
 
@@ -19,17 +21,35 @@ pub struct ReadyBatch {
 }
 
 /// Batches of about `batch_bytes`, of records of `size` bytes.
-pub fn batches(size: u32, batch_bytes: u64) -> Result<Vec<ReadyBatch>> {
+pub fn batches(values: Values, size: u32, batch_bytes: u64) -> Result<Vec<ReadyBatch>> {
     (0..DIFFERENT_BATCHES)
         .map(|seed| {
             let mut builder = BatchBuilder::new();
-            let value = value(size, seed);
+            let random = value(size, seed);
             while builder.is_empty() || builder.bytes() as u64 + u64::from(size) < batch_bytes {
+                let value = match values {
+                    Values::Random => random.clone(),
+                    Values::Json => order(size, seed + builder.count() as u64),
+                };
                 builder.push(1_700_000_000_000, None, Some(&value), &[]);
             }
             ready(builder)
         })
         .collect()
+}
+
+/// A JSON object of `size` bytes, or of as many as its fields take.
+fn order(size: u32, number: u64) -> Bytes {
+    let customer = number % 1000;
+    let number = 10_000_000 + number;
+    let mut text = format!(
+        r#"{{"order":{number},"customer":{{"id":"customer-{customer:04}","since":2019}},"note":""#
+    );
+    let end = "\"}";
+    let missing = (size as usize).saturating_sub(text.len() + end.len());
+    text.extend(std::iter::repeat_n('n', missing));
+    text.push_str(end);
+    text.into()
 }
 
 /// A batch of one record that carries a time, in nanoseconds since the run began.
@@ -101,7 +121,8 @@ mod tests {
     #[test]
     fn batches_fill_their_size_and_hold_what_they_say() {
         for (size, batch_bytes) in [(100, 1_000_000), (1024, 1_000_000), (5_000, 1_000)] {
-            for ready in batches(size, batch_bytes).unwrap() {
+            let of = |values| batches(values, size, batch_bytes).unwrap();
+            for ready in [of(Values::Random), of(Values::Json)].concat() {
                 let bytes = Bytes::from(ready.chunks.concat());
                 assert!(bytes.len() as u64 <= batch_bytes.max(u64::from(size) + 100));
                 let batch = Batches::new(bytes).next().unwrap().unwrap();

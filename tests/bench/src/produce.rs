@@ -60,7 +60,7 @@ async fn warm_up(
     let bytes = options
         .batch_bytes
         .min(WARM_UP_BYTES / u64::from(variant.partitions));
-    let batches = payload::batches(variant.size, bytes)?;
+    let batches = payload::batches(options.values, variant.size, bytes)?;
     let first = batches.first().context("no batch")?;
     let partition = broker.client.raw_partition(topic, 0).await?;
     let mut answers = Vec::new();
@@ -108,7 +108,7 @@ pub fn planned(options: &Options, variant: &Variant) -> Result<u64> {
     if variant.client != ClientKind::Lean {
         return Ok((options.megabytes * 1_000_000).div_ceil(u64::from(variant.size)));
     }
-    let batches = payload::batches(variant.size, options.batch_bytes)?;
+    let batches = payload::batches(options.values, variant.size, options.batch_bytes)?;
     let per_batch = batches.first().context("no batch")?.records;
     Ok(planned_batches(options, variant, per_batch) * per_batch)
 }
@@ -153,7 +153,7 @@ async fn lean(
     topic: &str,
     before: u64,
 ) -> Result<Written> {
-    let batches = payload::batches(variant.size, options.batch_bytes)?;
+    let batches = payload::batches(options.values, variant.size, options.batch_bytes)?;
     let per_batch = batches.first().context("no batch")?.records;
     let count = planned_batches(options, variant, per_batch);
     let offered = count * per_batch;

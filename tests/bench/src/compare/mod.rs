@@ -21,6 +21,7 @@ mod runner;
 mod yardstick;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -104,10 +105,15 @@ type Planned<'c> = (&'c Case, Client, Vec<Name>);
 
 pub async fn run(options: &Options) -> Result<()> {
     if options.list {
-        for case in cases::choose(&["all".into()])? {
-            println!("{:44} {}", case.name, case.title);
-        }
-        return Ok(());
+        let cases = cases::choose(&["all".into()])?;
+        let lines = cases
+            .iter()
+            .map(|case| format!("{:44} {}\n", case.name, case.title));
+        return match std::io::stdout().write_all(lines.collect::<String>().as_bytes()) {
+            // Whoever reads them has seen enough.
+            Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => Ok(()),
+            written => Ok(written?),
+        };
     }
     for client in &options.clients {
         cases::available(*client)?;

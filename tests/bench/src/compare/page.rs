@@ -261,12 +261,11 @@ fn footprint(results: &Results, pictures: &[Picture]) -> String {
     };
     let mut text = format!("## Memory and start\n\nIn the case `{}`.\n\n", case.name);
     for client in results.clients() {
-        show(&mut text, pictures, None, client);
-        text.push_str("| server | at rest MB | peak MB | start ms |\n|---|---|---|---|\n");
         let key = Key {
             case: &case.name,
             client,
         };
+        let mut rows = String::new();
         for server in results.servers() {
             let figures =
                 [idle as Value, peak, start].map(|value| results.spread(key, server, value));
@@ -274,8 +273,15 @@ fn footprint(results: &Results, pictures: &[Picture]) -> String {
                 continue;
             }
             let cells = figures.map(shown);
-            let _ = writeln!(text, "| {server} | {} |", cells.join(" | "));
+            let _ = writeln!(rows, "| {server} | {} |", cells.join(" | "));
         }
+        // A client may have been asked for other cases alone.
+        if rows.is_empty() {
+            continue;
+        }
+        show(&mut text, pictures, None, client);
+        text.push_str("| server | at rest MB | peak MB | start ms |\n|---|---|---|---|\n");
+        text.push_str(&rows);
         text.push('\n');
     }
     text

@@ -11,6 +11,7 @@ use super::bed::{Bed, PRODUCE_VERSION, produce, small_batch, write, written};
 use super::load::{Load, at_rate};
 use super::wire::Wire;
 use crate::IDENTITY;
+use crate::options::Values;
 use crate::payload;
 
 const TOPIC: &str = "units";
@@ -99,7 +100,7 @@ impl Connections {
 
 /// Sends batches, a bounded number on the way, by one connection after the other and to one partition after the other.
 fn throughput(wires: &mut [Wire], topic: &str, partitions: u64, megabytes: u64) -> Result<f64> {
-    let batches = payload::batches(VALUE_BYTES, BATCH_BYTES)?;
+    let batches = payload::batches(Values::Random, VALUE_BYTES, BATCH_BYTES)?;
     let batches: Vec<Bytes> = batches
         .iter()
         .map(|batch| batch.chunks.concat().into())
