@@ -84,6 +84,29 @@ impl<'de> DeserializeSeed<'de> for Descend<'_> {
     }
 }
 
+/// Whether a member has this name. Nothing is kept of it.
+struct IsName<'p>(&'p str);
+
+impl<'de> DeserializeSeed<'de> for IsName<'_> {
+    type Value = bool;
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<bool, D::Error> {
+        json.deserialize_str(self)
+    }
+}
+
+impl Visitor<'_> for IsName<'_> {
+    type Value = bool;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a name")
+    }
+
+    fn visit_str<E>(self, name: &str) -> Result<bool, E> {
+        Ok(name == self.0)
+    }
+}
+
 /// What has no members has no field.
 macro_rules! no_field {
     ($($visit:ident: $type:ty),*) => {$(
@@ -101,8 +124,8 @@ impl<'de> Visitor<'de> for Descend<'_> {
     fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
         let mut found = None;
         // Of members of the same name the last counts, as in most parsers.
-        while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-            if name == self.0[0] {
+        while let Some(is_next) = map.next_key_seed(IsName(&self.0[0]))? {
+            if is_next {
                 found = map.next_value_seed(Descend(&self.0[1..]))?;
             } else {
                 map.next_value::<IgnoredAny>()?;
@@ -164,6 +187,15 @@ impl<'t> Visitor<'t> for Collect<'t> {
     }
 }
 
+/// A member's name, however its letters are escaped.
+fn name_of(raw: &RawValue) -> Result<Cow<'_, str>, Error> {
+    let quoted = raw.get();
+    match quoted.get(1..quoted.len().saturating_sub(1)) {
+        Some(name) if !name.contains('\\') => Ok(Cow::Borrowed(name)),
+        _ => serde_json::from_str(quoted).map(Cow::Owned),
+    }
+}
+
 /// Where a slice lies in the text that it was cut from.
 fn start(text: &str, part: &RawValue) -> usize {
     part.get().as_ptr() as usize - text.as_ptr() as usize
@@ -199,7 +231,7 @@ fn collect<'t>(
     for (name, value) in Items::of(value.get())?.map_or_else(Vec::new, |items| items.0) {
         match name {
             None => collect(value, path, deeper(arrays)?, found)?,
-            Some(name) if serde_json::from_str::<String>(name.get())? == *next => {
+            Some(name) if name_of(name)? == *next => {
                 collect(value, rest, 0, found)?;
             }
             Some(_) => {}
@@ -261,7 +293,7 @@ impl<A: Copy> Writer<'_, A> {
             }
             let (rule, below) = match name {
                 None => (None, rules.to_vec()),
-                Some(name) => select(rules, &serde_json::from_str::<String>(name.get())?),
+                Some(name) => select(rules, &name_of(name)?),
             };
             let new = rule.map(|action| (self.replace)(action, item));
             changed |= new.is_some();
