@@ -15,8 +15,6 @@ use harness::{Broker, RawClient, batch};
 /// Memory may end this much higher: a tenth, and what an allocator keeps in its arenas.
 const ALLOWED_GROWTH: f64 = 1.10;
 const ALLOCATOR_NOISE: u64 = 8 << 20;
-/// What the broker's pool of large buffers may keep, whatever its load was.
-const KEPT_BUFFERS: u64 = 16 << 20;
 /// How long freed memory may take to show. Connections are torn down on tasks of their own.
 const SETTLE_LIMIT: Duration = Duration::from_secs(10);
 
@@ -55,7 +53,7 @@ impl Victim {
         );
         serve(&self.broker);
         let Some(before) = self.memory else { return };
-        let allowed = (before as f64 * ALLOWED_GROWTH) as u64 + ALLOCATOR_NOISE + KEPT_BUFFERS;
+        let allowed = (before as f64 * ALLOWED_GROWTH) as u64 + ALLOCATOR_NOISE;
         let deadline = Instant::now() + SETTLE_LIMIT;
         loop {
             let now = self.broker.memory_rss().unwrap_or_default();

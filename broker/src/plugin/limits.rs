@@ -113,9 +113,9 @@ impl Deadline {
 
 /// The C library's clock, and not rustix's: that one finds the kernel's own functions by itself, and under valgrind, which counts
 /// the instructions of calls, they are not where the kernel says.
-fn thread_time() -> Duration {
-    // The clock is one that every Linux has.
-    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+fn thread_time() -> Option<Duration> {
+    let time = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID);
+    time.ok().map(Duration::from)
 }
 
 /// A store whose memory, tables and time are bounded.
@@ -123,7 +123,9 @@ pub fn bounded_store(engine: &PluginEngine, state: GuestState) -> Store<GuestSta
     let mut store = Store::new(engine.engine(), state);
     store.limiter(|state| &mut state.memory);
     store.epoch_deadline_callback(|mut context| {
-        Ok(match context.data_mut().deadline.tick(thread_time()) {
+        let deadline = &mut context.data_mut().deadline;
+        // A guest whose time cannot be told has no time.
+        Ok(match thread_time().and_then(|now| deadline.tick(now)) {
             Some(ticks) => UpdateDeadline::Continue(ticks),
             None => UpdateDeadline::Interrupt,
         })
