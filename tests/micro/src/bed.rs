@@ -111,12 +111,7 @@ impl Bed {
     /// When it was not built, or the host refuses it.
     pub fn deploy(&self, name: &str, package: &str, config: &[(&str, &str)]) -> Result<()> {
         let path = component(package)?;
-        let bytes = std::fs::read(&path).with_context(|| {
-            format!(
-                "{}: build it with `cargo build --release --target wasm32-wasip2 -p {package}`",
-                path.display()
-            )
-        })?;
+        let bytes = std::fs::read(&path).with_context(|| path.display().to_string())?;
         let config = config
             .iter()
             .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
@@ -141,11 +136,12 @@ pub fn connection() -> ConnectionInfo {
 /// Where cargo puts a plugin: in the target folder that this program was built into.
 fn component(package: &str) -> Result<PathBuf> {
     let program = std::env::current_exe().context("the path of this program")?;
-    let folder = program
-        .ancestors()
-        .find(|folder| folder.join("CACHEDIR.TAG").is_file());
-    let folder =
-        folder.with_context(|| format!("{} is in no target folder of cargo", program.display()))?;
-    let file = format!("{}.wasm", package.replace('-', "_"));
-    Ok(folder.join("wasm32-wasip2/release").join(file))
+    let file = format!("wasm32-wasip2/release/{}.wasm", package.replace('-', "_"));
+    let mut candidates = program.ancestors().map(|folder| folder.join(&file));
+    candidates.find(|path| path.is_file()).with_context(|| {
+        format!(
+            "{file} is in no folder above {}: build it with `cargo build --release --target wasm32-wasip2 -p {package}`",
+            program.display()
+        )
+    })
 }
