@@ -52,6 +52,33 @@ fn mask_fields_rewrites_values_and_leaves_the_rest_of_a_record_alone() {
     );
 }
 
+/// Long strings are read sixteen bytes at a time, which only guests do.
+#[test]
+fn strings_are_read_to_their_end_whatever_their_length() {
+    let fixture = Fixture::new();
+    fixture.deploy("mask", "mask-fields", &[("mask", "card")]);
+    let of = |card: &str, end: &str| -> Vec<Record> {
+        (0..80)
+            .map(|length| {
+                let plain = "a#!]é~".chars().cycle().take(length).collect::<String>();
+                let value = format!("{{\"note\":\"{plain}{end}{plain}\",\"card\":{card}}}");
+                record(None, Some(&value))
+            })
+            .collect()
+    };
+    for end in ["", "\\\"", "\\\\", "\\u00e9"] {
+        let answer = replaced(fixture.transform("mask", &of("1", end)).unwrap());
+        let expected: Vec<_> = (0..).zip(of("\"***\"", end)).collect();
+        assert_eq!(answer, expected, "{end}");
+    }
+    for end in ["\u{1f}", "\0", "\\x", "\""] {
+        let Ok(Transformed::Rejected(rejects)) = fixture.transform("mask", &of("1", end)) else {
+            panic!("{end:?} in a string was taken");
+        };
+        assert_eq!(rejects.len(), 80, "{end:?}");
+    }
+}
+
 #[test]
 fn records_cross_to_the_guest_and_back_without_loss() {
     let fixture = Fixture::new();

@@ -3,7 +3,7 @@
 //! Only what is named is written anew: every other byte of a value stays as the producer sent it, numbers and spacing included.
 
 use sha2::{Digest, Sha256};
-use tidegate_plugin::json::{self, Path, RawValue};
+use tidegate_plugin::json::{self, Path};
 use tidegate_plugin::{
     Change, Columns, Config, Origin, Record, Reject, RejectCode, Transform, export_transform,
 };
@@ -110,25 +110,22 @@ export_transform!(MaskFields);
 
 impl MaskFields {
     fn change(&self, value: &[u8]) -> Result<Change, json::Error> {
-        let text = json::parse(value)?;
         for (path, wanted) in &self.drop_records {
-            if json::at(text, path)?
+            if json::at(value, path)?
                 .iter()
-                .any(|found| json::plain(found) == *wanted)
+                .any(|found| found.plain() == *wanted)
             {
                 return Ok(Change::Drop);
             }
         }
-        let mut new = String::with_capacity(value.len());
-        let replace = |action, old: &RawValue| match action {
+        let new = json::rewrite(value, &self.fields, |action, old| match action {
             Action::Drop => None,
-            Action::Mask => Some(MASK.to_owned()),
-            Action::Hash => Some(self.hash(&json::plain(old))),
-        };
-        Ok(if json::rewrite(text, &self.fields, &mut new, &replace)? {
-            Change::Value(Some(new.into_bytes()))
-        } else {
-            Change::Keep
+            Action::Mask => Some(MASK.into()),
+            Action::Hash => Some(self.hash(&old.plain()).into()),
+        })?;
+        Ok(match new {
+            Some(new) => Change::Value(Some(new)),
+            None => Change::Keep,
         })
     }
 

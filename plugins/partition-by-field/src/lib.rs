@@ -36,7 +36,7 @@ impl Partitioner for PartitionByField {
         match field {
             Some(field) => {
                 // Kafka's clients clear the sign instead of taking the absolute value.
-                let hash = murmur2(json::plain(field).as_bytes()) & 0x7fff_ffff;
+                let hash = murmur2(field.plain().as_bytes()) & 0x7fff_ffff;
                 Ok(Place::Partition(hash % origin.partition_count))
             }
             None if self.reject_missing => Err(Reject::new(

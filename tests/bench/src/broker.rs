@@ -9,7 +9,7 @@ use tidegate_client::{Bootstrap, Client, Transport};
 use crate::options::Options;
 use crate::payload::unique;
 pub use crate::servers::Usage;
-use crate::servers::{self, Durability, FloorFiles, Name, Programs, Running, Setup, connect};
+use crate::servers::{self, Durability, FloorFiles, Name, Programs, Running, Setup, Stop, connect};
 
 pub struct Broker {
     pub client: Client,
@@ -84,6 +84,21 @@ impl Broker {
             ca: running.ca.clone(),
             running: Some(running),
         })
+    }
+
+    /// Ends a broker that was started here, and starts it again on its data.
+    pub async fn restart(&mut self, stop: Stop) -> Result<()> {
+        let running = self.running.as_mut();
+        let running = running.context("a broker that runs elsewhere is not restarted")?;
+        running.restart(stop).await?;
+        self.start = Some(running.start);
+        self.idle_bytes = running.idle_bytes;
+        self.admin = running.listening("admin").ok().map(str::to_owned);
+        let scheme = self.endpoint()?.0;
+        let running = self.running.as_ref().context("it was started")?;
+        self.address = running.address(scheme)?;
+        self.client = connect(&self.address, self.ca.as_deref()).await?;
+        Ok(())
     }
 
     /// A client with connections of its own.

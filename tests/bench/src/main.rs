@@ -33,6 +33,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use clap::{Parser, Subcommand};
 use tidegate_client::{Client, NewTopic};
+use tokio::signal::unix::{SignalKind, signal};
 
 use broker::Broker;
 use options::{Options, Variant};
@@ -70,7 +71,19 @@ enum Command {
 
 #[tokio::main(worker_threads = 2)]
 async fn main() -> Result<()> {
-    match Arguments::parse().command {
+    let command = Arguments::parse().command;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // What is left undone ends the servers that it had started.
+    tokio::select! {
+        done = run_command(command) => done,
+        _ = terminate.recv() => bail!("ended by SIGTERM"),
+        _ = interrupt.recv() => bail!("ended by SIGINT"),
+    }
+}
+
+async fn run_command(command: Command) -> Result<()> {
+    match command {
         Command::Measure(command) => measure(&Options { command }).await,
         Command::Compare(options) => compare::run(&options).await,
         Command::Report(options) => compare::report(&options),

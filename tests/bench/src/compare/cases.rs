@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use tidegate_client::Transport;
 
 use crate::options::{ClientKind, Options, Variant};
-use crate::servers::{Durability, FloorFiles, Name};
+use crate::servers::{Durability, FloorFiles, Name, Stop};
 
 /// What a case belongs to: a table and a plot of the report.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
@@ -19,6 +19,7 @@ pub enum Group {
     Consume,
     Latency,
     Plugins,
+    Restart,
 }
 
 impl Group {
@@ -28,6 +29,7 @@ impl Group {
             Self::Consume => "Reading",
             Self::Latency => "Latency",
             Self::Plugins => "With a plugin",
+            Self::Restart => "Starting on data",
         }
     }
 }
@@ -75,6 +77,9 @@ pub struct Case {
     pub line: String,
     pub transport: TransportName,
     pub durability: Durability,
+    /// How the server ends when all is written, to be started again on it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart: Option<Stop>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -150,6 +155,7 @@ pub fn all() -> Vec<Case> {
         line: "latency --sizes 1024 --acks 1 --linger 5".into(),
         transport: TransportName::Tcp,
         durability: Durability::Os,
+        restart: None,
     });
     cases.push(Case {
         name: "plugin-identity-tcp-1k-os".into(),
@@ -158,7 +164,22 @@ pub fn all() -> Vec<Case> {
         line: "produce --sizes 1024 --acks 1".into(),
         transport: TransportName::Tcp,
         durability: Durability::Os,
+        restart: None,
     });
+    for (stop, name, shown) in [
+        (Stop::Clean, "clean", "after a clean end"),
+        (Stop::Kill, "killed", "after kill -9"),
+    ] {
+        cases.push(Case {
+            name: format!("restart-{name}-1000-partitions"),
+            group: Group::Restart,
+            title: format!("start on 1,000 partitions, {shown}"),
+            line: "produce --sizes 1024 --acks 1 --partitions 1000".into(),
+            transport: TransportName::Tcp,
+            durability: Durability::Os,
+            restart: Some(stop),
+        });
+    }
     cases
 }
 
@@ -176,6 +197,7 @@ fn produce(cases: &mut Vec<Case>, (transport, name, shown): Row, (bytes, size, s
                     line: format!("produce --sizes {bytes} {acks}"),
                     transport,
                     durability,
+                    restart: None,
                 };
                 case.count(partitions, "partitions");
                 case.count(producers, "producers");
@@ -196,6 +218,7 @@ fn consume(cases: &mut Vec<Case>, (transport, name, shown): Row, (bytes, size, s
                     line: format!("consume --sizes {bytes}"),
                     transport,
                     durability: Durability::Os,
+                    restart: None,
                 };
                 if reads != "warm" {
                     case.name.push_str(&format!("-{reads}"));
@@ -218,6 +241,7 @@ fn latency(cases: &mut Vec<Case>, (transport, name, shown): Row, (bytes, size, s
             line: format!("latency --sizes {bytes} {acks}"),
             transport,
             durability,
+            restart: None,
         });
     }
 }
@@ -285,6 +309,8 @@ impl Case {
             && (server.speaks_kafka() || plain)
             && !(self.is_bare(server) && (self.group == Group::Latency || !plain))
             && (self.group != Group::Plugins || server == Name::Tidegate)
+            // The floor begins anew.
+            && (self.restart.is_none() || server != Name::Floor)
             // Where the client decides about the figure, one to compare with is enough.
             && !(self.line.contains("--linger") && server.is_peer())
     }
@@ -302,6 +328,7 @@ impl Case {
             Client::Librdkafka => self.transport != TransportName::Quic,
             Client::Java => {
                 self.transport == TransportName::Tcp
+                    && self.restart.is_none()
                     && matches!(self.group, Group::Produce | Group::Consume)
                     && !self.line.contains("--reads")
                     && self.number_of("producers") == 1

@@ -68,6 +68,8 @@ const L_OS: &str = "latency-tcp-1k-os";
 const L_SYNC: &str = "latency-tcp-1k-sync";
 const L_QUIC: &str = "latency-quic-1k-os";
 const L_LINGER: &str = "latency-tcp-1k-os-linger";
+const CLEAN: &str = "restart-clean-1000-partitions";
+const KILLED: &str = "restart-killed-1000-partitions";
 const IDENTITY: &str = "plugin-identity-tcp-1k-os";
 
 /// Why nothing is held against a goal.
@@ -86,7 +88,7 @@ type Row = (
 use Against::{Above, Best, Floor, Nothing, Ours};
 
 #[rustfmt::skip] // A table is read by its columns.
-const ROWS: [Row; 58] = [
+const ROWS: [Row; 59] = [
     (1, "write 1 KiB, page cache", W1K, "MB/s", throughput, Floor, AtLeast(0.80)),
     (1, "", W1K, "MB/s", throughput, Best(KRABKA), AtLeast(1.3)),
     (1, "", W1K, "MB/s", throughput, Best(BUT_KRABKA), AtLeast(2.3)),
@@ -139,7 +141,8 @@ const ROWS: [Row; 58] = [
     (19, "most memory, write 1 KiB", W1K, "MB", peak, Best(EVERY_PEER), AtMost(0.5)),
     (20, "start to the first answer, empty", W1K, "ms", start, Best(KRABKA), AtMost(1.0)),
     (20, "", W1K, "ms", start, Best(BUT_KRABKA), AtMost(1.0)),
-    (21, "start with 1,000 partitions and 10 GB", W1K, "ms", start, Nothing("no case restarts a server on data yet"), AtMost(0.5)),
+    (21, "start on 1,000 partitions, after a clean end", CLEAN, "ms", start, Best(EVERY_PEER), AtMost(0.5)),
+    (21, "start on 1,000 partitions, after kill -9", KILLED, "ms", start, Best(EVERY_PEER), AtMost(0.5)),
     (22, "an identity transform on the way in", IDENTITY, "MB/s", throughput, Ours(W1K), AtLeast(0.85)),
     (23, "Apache Kafka: write 1 KiB", W1K, "MB/s", throughput, Best(KAFKA), AtLeast(1.5)),
     (23, "Apache Kafka: server's CPU", W1K, "CPU s/GB", server_cpu, Best(KAFKA), AtMost(1.0 / 3.0)),

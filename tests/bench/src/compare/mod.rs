@@ -16,6 +16,7 @@ mod own;
 mod page;
 mod pairs;
 mod plots;
+mod restart;
 mod results;
 mod runner;
 mod yardstick;

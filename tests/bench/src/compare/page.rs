@@ -33,6 +33,7 @@ fn page(results: &Results, pictures: &[Picture]) -> String {
         Group::Consume,
         Group::Latency,
         Group::Plugins,
+        Group::Restart,
     ] {
         for client in results.clients() {
             text.push_str(&section(results, group, client, pictures));
@@ -163,6 +164,7 @@ const THROUGHPUT: [Column; 4] = [
     ("client CPU s/GB", client_cpu),
     ("peak MB", peak),
 ];
+const RESTART: [Column; 3] = [("start ms", start), ("idle MB", idle), ("peak MB", peak)];
 const LATENCY: [Column; 3] = [("p50 µs", p50), ("p99 µs", p99), ("p99.9 µs", p999)];
 
 fn section(results: &Results, group: Group, client: Client, pictures: &[Picture]) -> String {
@@ -176,6 +178,7 @@ fn section(results: &Results, group: Group, client: Client, pictures: &[Picture]
     }
     let columns: &[Column] = match group {
         Group::Latency => &LATENCY,
+        Group::Restart => &RESTART,
         _ => &THROUGHPUT,
     };
     let mut text = format!("## {}, {} client\n\n", group.title(), client.name());

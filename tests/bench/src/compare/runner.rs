@@ -8,7 +8,7 @@ use tidegate_client::Transport;
 
 use super::cases::{Case, Client, Group};
 use super::results::Run;
-use super::{java, own};
+use super::{java, own, restart};
 use crate::bare_quic;
 use crate::broker::{Broker, data_folder};
 use crate::options::Direction;
@@ -59,6 +59,8 @@ impl Runner {
                 // What is read is written first.
                 Group::Consume => 2 * counts,
                 Group::Produce | Group::Plugins => counts,
+                // Writes all of it, at the pace of the slower ones, and starts once more.
+                Group::Restart => start + self.megabytes / 200,
             }
     }
 
@@ -103,6 +105,12 @@ impl Runner {
                 .await;
         }
         let broker = Broker::of(running, case.transport.into()).await?;
+        if let Some(stop) = case.restart {
+            let load = Load::Megabytes(self.megabytes);
+            let further = self.further(case, server, &Target::Kafka(&broker), load)?;
+            let (options, variant) = case.variant(client, broker.address(), &further)?;
+            return restart::run(&options, &variant, broker, stop).await;
+        }
         self.drive(case, client, server, Target::Kafka(&broker))
             .await
     }

@@ -148,11 +148,13 @@ pub struct Running {
     /// Resident memory before any load.
     pub idle_bytes: Option<u64>,
     process: Process,
+    recipe: Recipe,
     data: PathBuf,
 }
 
 /// How a server is ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Stop {
     /// It is asked to, and finishes what it does.
     Clean,
@@ -177,22 +179,31 @@ impl Running {
             let (process, ..) = recipe.open(&setup.data).await?;
             process.end(Stop::Clean)?;
         }
-        Self::open(&recipe, &setup.data).await
-    }
-
-    async fn open(recipe: &Recipe, data: &Path) -> Result<Self> {
-        let (process, listening, start) = recipe.open(data).await?;
+        let (process, listening, start) = recipe.open(&setup.data).await?;
         let mut running = Self {
             listening,
             ca: recipe.ca.clone(),
             start,
             idle_bytes: None,
             process,
-            data: data.to_owned(),
+            recipe,
+            data: setup.data.clone(),
         };
-        tokio::time::sleep(SETTLE).await;
-        running.idle_bytes = running.process.resident_bytes();
+        running.settle().await;
         Ok(running)
+    }
+
+    async fn settle(&mut self) {
+        tokio::time::sleep(SETTLE).await;
+        self.idle_bytes = self.process.resident_bytes();
+    }
+
+    /// Ends the server and starts it again on its data.
+    pub async fn restart(&mut self, stop: Stop) -> Result<()> {
+        self.process.stop(stop)?;
+        (self.process, self.listening, self.start) = self.recipe.open(&self.data).await?;
+        self.settle().await;
+        Ok(())
     }
 
     pub fn listening(&self, name: &str) -> Result<&str> {
