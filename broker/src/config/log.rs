@@ -11,6 +11,8 @@ pub struct LogConfig {
     pub flush_lanes: usize,
     /// The longest an appended batch waits for its sync when nobody waits for it.
     pub flush_max_delay: Duration,
+    /// The same for topics with `tidegate.durability=os`.
+    pub os_flush_delay: Duration,
     /// Bytes of retired segment files that are kept to be written again.
     pub recycle_bytes: u64,
     /// Bytes behind the clean points of all partitions together: what a start after a crash reads at most, and a little more.
@@ -32,6 +34,7 @@ impl Default for LogConfig {
         Self {
             flush_lanes: 2,
             flush_max_delay: Duration::from_millis(5),
+            os_flush_delay: Duration::from_secs(1),
             recycle_bytes: 1 << 30,
             unchecked_bytes: 512 << 20,
             retention_check_interval: Duration::from_secs(60),
@@ -59,6 +62,15 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             max: 60_000
         },
         "The longest an appended batch waits for its sync when nobody waits for it (acks=1). Longer means fewer syncs, and consumers of synced topics see records later."
+    ),
+    setting!(
+        log.os_flush_delay,
+        "os-flush-delay",
+        Kind::Duration {
+            min: 0,
+            max: 3_600_000
+        },
+        "The same for topics with tidegate.durability=os, whose records nobody waits to be synced: about as much may be lost with the power. Longer means fewer and larger writes to the disk."
     ),
     setting!(
         log.recycle_bytes,

@@ -71,9 +71,12 @@ fn rows(durability: Durability, delay: &str) -> [Row; 4] {
 }
 
 pub(super) fn durability(config: &Config) -> String {
-    let delay = u64::try_from(config.log.flush_max_delay.as_millis()).unwrap_or(u64::MAX);
-    let delay = units::duration(delay);
     let topic = &config.topic_defaults;
+    let delay = match topic.durability {
+        Durability::Fsync => config.log.flush_max_delay,
+        Durability::Os => config.log.os_flush_delay,
+    };
+    let delay = units::duration(u64::try_from(delay.as_millis()).unwrap_or(u64::MAX));
     let mut lines = vec![format!(
         "With tidegate.durability={}, the default here, a record that was acknowledged survives:\n",
         topic.durability.config_name()

@@ -1,7 +1,8 @@
 //! Group commit: lanes that sync what was appended, and the keeper that writes checkpoints.
 //!
-//! Partitions hash to **lanes**, one thread each. A partition with unsynced batches queues at its lane, *urgent* when
-//! somebody waits for it, else *lazy*: then its turn comes after the configured delay. While one sync runs, whatever is
+//! Partitions hash to **lanes**, one thread each; those with `tidegate.durability=os` have one lane together, with a longer delay.
+//! A partition with unsynced batches queues at its lane, *urgent* when
+//! somebody waits for it, else *lazy*: then its turn comes after the lane's delay. While one sync runs, whatever is
 //! appended meanwhile is covered by the next one. The **keeper** is one thread for the slow chores behind: checkpoints
 //! and index files, so that no commit waits for them. Both have their threads, unless whoever opened the set of logs does
 //! their work itself, one unit at a time.
@@ -269,7 +270,11 @@ impl Threads {
         };
         for (number, lane) in shared.lanes.iter().enumerate() {
             let lane = Arc::clone(lane);
-            let builder = std::thread::Builder::new().name(format!("log-flush-{number}"));
+            let name = match number + 1 == shared.lanes.len() {
+                true => "log-flush-os".to_owned(),
+                false => format!("log-flush-{number}"),
+            };
+            let builder = std::thread::Builder::new().name(name);
             threads.handles.push(builder.spawn(move || lane.run())?);
         }
         let builder = std::thread::Builder::new().name("log-keeper".into());

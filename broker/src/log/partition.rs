@@ -377,7 +377,10 @@ impl PartitionLog {
     /// stops (but not of one that has stopped before). Register first and read after: then no progress is missed.
     pub fn wake_on_progress(&self, waiter: &Arc<Notify>) {
         self.waiters.watch(waiter);
-        self.request_flush(true);
+        // Without it the watermark moves with each append.
+        if self.config.load().durability == Durability::Fsync {
+            self.request_flush(true);
+        }
     }
 
     pub fn offsets(&self) -> Offsets {
@@ -480,7 +483,11 @@ impl PartitionLog {
         if self.synced.load(Ordering::SeqCst) < self.log_end.load(Ordering::SeqCst)
             && let Some(me) = self.me.upgrade()
         {
-            self.shared.lane_of(self.id).request(&me, urgent);
+            let lane = match self.config.load().durability {
+                Durability::Fsync => self.shared.lane_of(self.id),
+                Durability::Os => self.shared.late_lane(),
+            };
+            lane.request(&me, urgent);
         }
     }
 

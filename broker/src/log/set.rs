@@ -120,6 +120,7 @@ pub(super) struct Shared {
     pub chores: Sender<Chore>,
     pub observer: OnceLock<Observer>,
     pub unchecked: Unchecked,
+    /// The last one is for partitions whose records nobody waits to be synced.
     pub lanes: Arc<[Arc<Lane>]>,
     folder: PathBuf,
     /// Held as long as anybody may write here.
@@ -134,12 +135,19 @@ impl Shared {
         }
     }
 
+    /// The lane of a partition that is to be synced soon.
     pub fn lane_of(&self, id: PartitionId) -> &Lane {
         let (high, low) = id.topic.0.as_u64_pair();
         // Partitions of one topic follow one another from lane to lane.
         let place = (high ^ low).wrapping_add(u64::from(id.index.unsigned_abs()));
-        let index = place % self.lanes.len() as u64;
+        let index = place % (self.lanes.len() as u64 - 1);
         &self.lanes[usize::try_from(index).unwrap_or(0)]
+    }
+
+    /// The lane of all partitions whose durability is the operating system's: a gigabyte of theirs may take its time there,
+    /// and holds up no commit.
+    pub fn late_lane(&self) -> &Lane {
+        &self.lanes[self.lanes.len() - 1]
     }
 
     /// Makes the names of a partition's folder and of its topic's durable.
@@ -256,8 +264,10 @@ impl LogSet {
         let lock = Self::lock(&disk, directory)?;
         let pool = Pool::open(&disk, &directory.join(RECYCLE_FOLDER), config.recycle_bytes)
             .map_err(context)?;
-        let lanes: Arc<[Arc<Lane>]> = (0..config.flush_lanes.max(1))
-            .map(|_| Arc::new(Lane::new(config.flush_max_delay)))
+        let soon = std::iter::repeat_n(config.flush_max_delay, config.flush_lanes.max(1));
+        let lanes: Arc<[Arc<Lane>]> = soon
+            .chain([config.os_flush_delay])
+            .map(|delay| Arc::new(Lane::new(delay)))
             .collect();
         let (chores, receiver) = mpsc::channel();
         let partitions = Partitions::default();

@@ -8,6 +8,7 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use rdkafka::config::ClientConfig;
 use rdkafka::consumer::{BaseConsumer, Consumer};
 use rdkafka::error::{KafkaError, RDKafkaErrorCode};
@@ -22,6 +23,7 @@ use crate::consume::{PATIENCE, Progress};
 use crate::latency::{self, Plan, Tally};
 use crate::options::{Options, Variant};
 use crate::payload;
+use crate::plugins::Plugin;
 use crate::produce::{Written, partitions_of, planned, share};
 
 /// The deliveries are looked at every so many records.
@@ -125,7 +127,7 @@ struct Writer {
     producer: BaseProducer<Deliveries>,
     topic: String,
     partitions: Vec<i32>,
-    size: u32,
+    values: Vec<Bytes>,
     count: u64,
 }
 
@@ -138,7 +140,9 @@ pub async fn produce(
     before: u64,
 ) -> Result<Written> {
     let total = planned(options, variant)?;
-    let own = variant.producers <= variant.partitions;
+    // Else others write to the same partitions, or a plugin moves records between them.
+    let own =
+        variant.producers <= variant.partitions && variant.plugin != Some(Plugin::Partitioner);
     let mut writers = Vec::new();
     for number in 0..variant.producers {
         let next = own.then(|| vec![before as i64; variant.partitions as usize]);
@@ -149,7 +153,7 @@ pub async fn produce(
             producer,
             topic: topic.to_owned(),
             partitions: partitions_of(number, variant.producers, variant.partitions),
-            size: variant.size,
+            values: payload::values(options.values_of(variant), variant.size, 1),
             count: share(total, number, variant.producers),
         });
     }
@@ -174,10 +178,9 @@ pub async fn produce(
 
 impl Writer {
     fn run(self) -> Result<u64> {
-        let value = payload::value(self.size, 1);
-        for number in 0..self.count {
+        for (number, value) in (0..self.count).zip(self.values.iter().cycle()) {
             let partition = self.partitions[(number % self.partitions.len() as u64) as usize];
-            send(&self.producer, &self.topic, partition, &value)?;
+            send(&self.producer, &self.topic, partition, value)?;
             if number % POLL_EVERY == 0 {
                 self.producer.poll(Duration::ZERO);
             }

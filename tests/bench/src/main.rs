@@ -1,7 +1,7 @@
 //! `bench`: drives a broker and prints throughput, latency, CPU and memory.
 //!
-//! A *variant* is one combination of what is measured (scenario, transport, record size, acks, with or without an
-//! identity transform). A *round* runs every variant once; rounds alternate the order of the variants, and the table shows
+//! A *variant* is one combination of what is measured (scenario, transport, record size, acks, with or without a
+//! plugin). A *round* runs every variant once; rounds alternate the order of the variants, and the table shows
 //! each variant's median. A run that loses, repeats or misplaces a record is an error, not a figure. The method stands in
 //! `README.md`.
 
@@ -23,6 +23,7 @@ mod librdkafka;
 mod options;
 mod payload;
 mod peers;
+mod plugins;
 mod produce;
 mod report;
 mod scale;
@@ -39,8 +40,6 @@ use broker::Broker;
 use options::{Options, Variant};
 use report::{Measured, Report};
 
-/// The name under which the identity plugin is deployed.
-const IDENTITY: &str = "identity";
 /// How long a new topic may take until it can be used.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -165,9 +164,9 @@ async fn create_topic(options: &Options, variant: &Variant, broker: &Broker) -> 
     for (key, value) in &options.topic_config {
         topic = topic.config(key, value);
     }
-    if variant.identity {
-        deploy_identity(options, broker).await?;
-        topic = topic.config("tidegate.transform", IDENTITY);
+    if let Some(plugin) = variant.plugin {
+        plugins::deploy(plugin, options, broker).await?;
+        topic = topic.config(plugin.topic_setting(), plugin.name());
     }
     admin.create_topic(&topic).await?;
     // The leader of a new topic is known a moment later, and may serve its partitions another moment later.
@@ -182,24 +181,6 @@ async fn create_topic(options: &Options, variant: &Variant, broker: &Broker) -> 
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     Ok(name)
-}
-
-async fn deploy_identity(options: &Options, broker: &Broker) -> Result<()> {
-    let file = options
-        .identity
-        .as_ref()
-        .context("the identity variants need --identity FILE.wasm")?;
-    let admin = broker
-        .admin
-        .as_ref()
-        .context("the identity variants deploy a plugin: give the admin port with --admin")?;
-    let wasm = std::fs::read(file).with_context(|| format!("--identity {}", file.display()))?;
-    let url = format!("http://{admin}/v1/plugins/{IDENTITY}");
-    let answer = reqwest::Client::new().put(url).body(wasm).send().await?;
-    if !answer.status().is_success() {
-        bail!("the plugin was refused: {}", answer.text().await?);
-    }
-    Ok(())
 }
 
 /// The records that can be read: where the partitions end, together.

@@ -7,6 +7,7 @@ use anyhow::{Result, bail};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use tidegate_client::{Acks, Bootstrap, Transport};
 
+use crate::plugins::Plugin;
 use crate::scale::ScaleOptions;
 
 pub const EXAMPLES: &str = "Examples:\n  bench all --spawn target/release/tidegate --rounds 5\n  \
@@ -14,7 +15,7 @@ pub const EXAMPLES: &str = "Examples:\n  bench all --spawn target/release/tidega
                   bench commit --spawn target/release/tidegate --data /var/lib/bench --rounds 5\n  \
                   bench latency --bootstrap tcp://127.0.0.1:9092 --pid 4711 --rate 5000\n  \
                   bench consume --spawn target/release/tidegate --reads warm,cold,tail --groups 1,10\n  \
-                  bench produce --spawn target/release/tidegate --identity target/plugins/identity.wasm";
+                  bench produce --spawn target/release/tidegate --plugins target/wasm32-wasip2/release --plugin identity,mask";
 
 #[derive(Debug, Parser)]
 pub struct Options {
@@ -61,7 +62,7 @@ pub struct Settings {
     /// The process of --bootstrap's broker: without it CPU and memory are not known
     #[arg(long, value_name = "PID")]
     pub pid: Option<u32>,
-    /// The admin port of --bootstrap's broker, to deploy the identity plugin
+    /// The admin port of --bootstrap's broker, to deploy plugins
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
     /// CA file for --bootstrap over tls:// or quic://
@@ -73,7 +74,7 @@ pub struct Settings {
     /// Record sizes: bytes of a record's value
     #[arg(long, value_delimiter = ',', default_value = "100,1024", value_parser = clap::value_parser!(u32).range(16..=1_000_000))]
     pub sizes: Vec<u32>,
-    /// What the lean client's values are
+    /// What the values of the written records are
     #[arg(long, default_value = "random")]
     pub values: Values,
     /// What to wait for
@@ -82,9 +83,12 @@ pub struct Settings {
     /// lean replays batches that were made before; full is sdk/client as applications use it; librdkafka is what most use
     #[arg(long, default_value = "lean")]
     pub client: ClientKind,
-    /// Also run with an identity transform on the topic: this component
-    #[arg(long, value_name = "FILE.wasm")]
-    pub identity: Option<PathBuf>,
+    /// Where this repository's plugins are, such as target/wasm32-wasip2/release
+    #[arg(long, value_name = "DIR")]
+    pub plugins: Option<PathBuf>,
+    /// Also run through these plugins; those that read fields are sent JSON
+    #[arg(long, value_delimiter = ',')]
+    pub plugin: Vec<Plugin>,
     /// A topic setting for every run, such as tidegate.durability=os; repeatable
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_value)]
     pub topic_config: Vec<(String, String)>,
@@ -209,7 +213,7 @@ pub struct Variant {
     pub transport: Transport,
     pub size: u32,
     pub acks: Acks,
-    pub identity: bool,
+    pub plugin: Option<Plugin>,
     pub client: ClientKind,
     pub partitions: u32,
     pub producers: u32,
@@ -267,7 +271,9 @@ impl fmt::Display for Variant {
             write!(f, " acks={acks}")?;
         }
         write!(f, " {client}")?;
-        f.write_str(if self.identity { " identity" } else { "" })?;
+        if let Some(plugin) = self.plugin {
+            write!(f, " {}", plugin.name())?;
+        }
         let counts = [
             (self.partitions, "partitions"),
             (self.producers, "producers"),
@@ -323,33 +329,41 @@ impl Options {
         }
     }
 
+    /// What a variant's values are: those that its plugin reads, or those that were asked for.
+    pub fn values_of(&self, variant: &Variant) -> Values {
+        let read = variant.plugin.and_then(Plugin::values);
+        read.unwrap_or(self.values)
+    }
+
     /// Every combination that was asked for.
     pub fn variants(&self) -> Result<Vec<Variant>> {
         let transports: Vec<Transport> = match &self.bootstrap {
             Some(address) => vec![address.parse::<Bootstrap>()?.transport],
             None => self.transports.iter().map(|name| (*name).into()).collect(),
         };
-        let identities: &[bool] = if self.identity.is_some() {
-            &[false, true]
-        } else {
-            &[false]
-        };
+        let with = self.plugin.iter().copied().map(Some);
+        let plugins: Vec<Option<Plugin>> = std::iter::once(None).chain(with).collect();
         let mut variants = Vec::new();
         for scenario in self.scenarios() {
             for transport in self.transports_of(*scenario, &transports) {
                 for size in self.sizes_of(*scenario) {
                     let acks = self.acks_of(*scenario);
                     let combined = acks.iter().flat_map(|acks| {
-                        identities.iter().flat_map(move |identity| {
+                        plugins.iter().flat_map(move |plugin| {
                             let counts = self.counts_of(*scenario).into_iter();
-                            counts.map(move |counts| (*acks, *identity, counts))
+                            counts.map(move |counts| (*acks, *plugin, counts))
                         })
                     });
-                    for (acks, identity, counts) in combined {
-                        // Reading does not run a transform on produce.
-                        let runs_transform =
-                            matches!(scenario, Scenario::Produce | Scenario::Latency);
-                        if identity && !runs_transform {
+                    for (acks, plugin, counts) in combined {
+                        // Reading runs no plugin, and a latency run's values are no JSON.
+                        let runs_it = match plugin {
+                            None => true,
+                            Some(Plugin::Identity) => {
+                                matches!(scenario, Scenario::Produce | Scenario::Latency)
+                            }
+                            Some(_) => *scenario == Scenario::Produce,
+                        };
+                        if !runs_it {
                             continue;
                         }
                         variants.push(Variant {
@@ -357,7 +371,7 @@ impl Options {
                             transport: *transport,
                             size: *size,
                             acks,
-                            identity,
+                            plugin,
                             client: self.client,
                             partitions: counts.partitions,
                             producers: counts.producers,
@@ -458,11 +472,12 @@ mod tests {
         );
         assert_eq!(
             rows(
-                "bench produce --bootstrap tls://h:1 --sizes 100 --acks all --identity i.wasm --client full"
+                "bench produce --bootstrap tls://h:1 --sizes 100 --acks all --plugin identity,mask --client full"
             ),
             [
                 "produce tls 100 B acks=all full",
-                "produce tls 100 B acks=all full identity"
+                "produce tls 100 B acks=all full identity",
+                "produce tls 100 B acks=all full mask"
             ]
         );
         assert_eq!(

@@ -13,6 +13,9 @@ use crate::options::Values;
 /// Different batches that are sent in turn, so that neither side works on one batch that never leaves its cache.
 const DIFFERENT_BATCHES: u64 = 8;
 
+/// As many have orders, whose numbers differ among those that are sent in turn.
+const CUSTOMERS: u64 = 1000;
+
 /// A batch ready for the wire.
 #[derive(Clone, Debug)]
 pub struct ReadyBatch {
@@ -20,18 +23,28 @@ pub struct ReadyBatch {
     pub records: u64,
 }
 
+/// Values that are sent in turn.
+pub fn values(kind: Values, size: u32, seed: u64) -> Vec<Bytes> {
+    match kind {
+        Values::Random => vec![value(size, seed)],
+        Values::Json => (0..CUSTOMERS)
+            .map(|number| order(size, seed + number))
+            .collect(),
+    }
+}
+
 /// Batches of about `batch_bytes`, of records of `size` bytes.
-pub fn batches(values: Values, size: u32, batch_bytes: u64) -> Result<Vec<ReadyBatch>> {
+pub fn batches(kind: Values, size: u32, batch_bytes: u64) -> Result<Vec<ReadyBatch>> {
     (0..DIFFERENT_BATCHES)
         .map(|seed| {
             let mut builder = BatchBuilder::new();
-            let random = value(size, seed);
-            while builder.is_empty() || builder.bytes() as u64 + u64::from(size) < batch_bytes {
-                let value = match values {
-                    Values::Random => random.clone(),
-                    Values::Json => order(size, seed + builder.count() as u64),
-                };
-                builder.push(1_700_000_000_000, None, Some(&value), &[]);
+            let values = values(kind, size, seed);
+            for value in values.iter().cycle() {
+                let bytes = builder.bytes() as u64 + u64::from(size);
+                if !builder.is_empty() && bytes >= batch_bytes {
+                    break;
+                }
+                builder.push(1_700_000_000_000, None, Some(value), &[]);
             }
             ready(builder)
         })
@@ -40,7 +53,7 @@ pub fn batches(values: Values, size: u32, batch_bytes: u64) -> Result<Vec<ReadyB
 
 /// A JSON object of `size` bytes, or of as many as its fields take.
 fn order(size: u32, number: u64) -> Bytes {
-    let customer = number % 1000;
+    let customer = number % CUSTOMERS;
     let number = 10_000_000 + number;
     let mut text = format!(
         r#"{{"order":{number},"customer":{{"id":"customer-{customer:04}","since":2019}},"note":""#

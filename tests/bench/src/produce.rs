@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use bytes::Bytes;
 use tidegate_client::{Acks, Delivery, RawPartition, Record};
 use tokio::task::JoinSet;
 
@@ -60,7 +61,7 @@ async fn warm_up(
     let bytes = options
         .batch_bytes
         .min(WARM_UP_BYTES / u64::from(variant.partitions));
-    let batches = payload::batches(options.values, variant.size, bytes)?;
+    let batches = payload::batches(options.values_of(variant), variant.size, bytes)?;
     let first = batches.first().context("no batch")?;
     let partition = broker.client.raw_partition(topic, 0).await?;
     let mut answers = Vec::new();
@@ -108,7 +109,11 @@ pub fn planned(options: &Options, variant: &Variant) -> Result<u64> {
     if variant.client != ClientKind::Lean {
         return Ok((options.megabytes * 1_000_000).div_ceil(u64::from(variant.size)));
     }
-    let batches = payload::batches(options.values, variant.size, options.batch_bytes)?;
+    let batches = payload::batches(
+        options.values_of(variant),
+        variant.size,
+        options.batch_bytes,
+    )?;
     let per_batch = batches.first().context("no batch")?.records;
     Ok(planned_batches(options, variant, per_batch) * per_batch)
 }
@@ -153,7 +158,11 @@ async fn lean(
     topic: &str,
     before: u64,
 ) -> Result<Written> {
-    let batches = payload::batches(options.values, variant.size, options.batch_bytes)?;
+    let batches = payload::batches(
+        options.values_of(variant),
+        variant.size,
+        options.batch_bytes,
+    )?;
     let per_batch = batches.first().context("no batch")?.records;
     let count = planned_batches(options, variant, per_batch);
     let offered = count * per_batch;
@@ -246,7 +255,7 @@ async fn full(
             producer,
             topic: topic.into(),
             partitions: partitions_of(number, variant.producers, variant.partitions),
-            size: variant.size,
+            values: payload::values(options.values_of(variant), variant.size, 1),
             count: share(total, number, variant.producers),
         });
     }
@@ -271,17 +280,16 @@ struct Full {
     producer: tidegate_client::Producer,
     topic: String,
     partitions: Vec<i32>,
-    size: u32,
+    values: Vec<Bytes>,
     count: u64,
 }
 
 impl Full {
     /// Writes the records to the partitions in turn; answers how many were acknowledged.
     async fn run(self) -> Result<u64> {
-        let value = payload::value(self.size, 1);
         let mut pending: VecDeque<Delivery> = VecDeque::with_capacity(MAX_PENDING);
         let mut acked = 0;
-        for number in 0..self.count {
+        for (number, value) in (0..self.count).zip(self.values.iter().cycle()) {
             let partition = self.partitions[(number % self.partitions.len() as u64) as usize];
             let record = Record::to(self.topic.as_str())
                 .partition(partition)

@@ -49,6 +49,28 @@ fn os_durability_shows_and_acknowledges_at_append() {
 }
 
 #[test]
+fn nobody_hurries_the_sync_of_what_may_be_lost_with_the_power() {
+    let mut fixture = Fixture::new();
+    fixture.topic.durability = Durability::Os;
+    let logs = LogSet::open_with(
+        crate::env::files::machine(),
+        fixture.directory.path(),
+        fixture.config.clone(),
+        fixture.clock.clone(),
+        Background::Manual,
+    )
+    .expect("opens");
+    let log = fixture.partition(&logs, 1);
+    append(&log, &[b"a"]);
+    // As a consumer does that waits for more.
+    log.wake_on_progress(&Arc::new(Notify::new()));
+    append(&log, &[b"b"]);
+    assert!(!logs.step(Work::Flush));
+    assert!(logs.step(Work::LazyFlush));
+    assert!(!logs.step(Work::LazyFlush), "one sync is for both");
+}
+
+#[test]
 fn changing_to_os_durability_shows_what_was_waiting() {
     let fixture = Fixture::new();
     let logs = fixture.open();

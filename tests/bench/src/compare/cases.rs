@@ -120,7 +120,7 @@ const GROUPS: [u32; 2] = [1, 10];
 const READS: [(&str, &str); 3] = [("warm", ""), ("cold", ", cold"), ("tail", ", tail")];
 
 /// What is run unless told otherwise: what the goals ask for.
-pub const QUICK: [&str; 15] = [
+pub const QUICK: [&str; 18] = [
     "produce-tcp-1k-os",
     "produce-tcp-1k-sync",
     "produce-tcp-100-os",
@@ -136,6 +136,9 @@ pub const QUICK: [&str; 15] = [
     "latency-quic-1k-os",
     "latency-tcp-1k-os-linger",
     "plugin-identity-tcp-1k-os",
+    "plugin-mask-tcp-1k-os",
+    "plugin-partitioner-tcp-1k-os-16-partitions",
+    "produce-tcp-1k-os-16-partitions",
 ];
 
 /// Every case there is.
@@ -157,15 +160,23 @@ pub fn all() -> Vec<Case> {
         durability: Durability::Os,
         restart: None,
     });
-    cases.push(Case {
-        name: "plugin-identity-tcp-1k-os".into(),
-        group: Group::Plugins,
-        title: "write 1 KiB through an identity transform, TCP, page cache".into(),
-        line: "produce --sizes 1024 --acks 1".into(),
-        transport: TransportName::Tcp,
-        durability: Durability::Os,
-        restart: None,
-    });
+    for (plugin, shown, partitions) in [
+        ("identity", "an identity transform", 1),
+        ("mask", "a transform that masks a field", 1),
+        ("partitioner", "a partitioner by a field", 16),
+    ] {
+        let mut case = Case {
+            name: format!("plugin-{plugin}-tcp-1k-os"),
+            group: Group::Plugins,
+            title: format!("write 1 KiB through {shown}, TCP, page cache"),
+            line: format!("produce --sizes 1024 --acks 1 --plugin {plugin}"),
+            transport: TransportName::Tcp,
+            durability: Durability::Os,
+            restart: None,
+        };
+        case.count(partitions, "partitions");
+        cases.push(case);
+    }
     for (stop, name, shown) in [
         (Stop::Clean, "clean", "after a clean end"),
         (Stop::Kill, "killed", "after kill -9"),
@@ -370,8 +381,8 @@ impl Case {
         let words = words.map(str::to_owned).chain(further.iter().cloned());
         let options = Options::try_parse_from(words).with_context(|| self.name.clone())?;
         let mut variants = options.variants()?;
-        let identity = variants.iter().position(|variant| variant.identity);
-        let variant = variants.swap_remove(identity.unwrap_or(0));
+        // A case with a plugin is the run through it, which comes behind the one without.
+        let variant = variants.pop().context("no variant")?;
         Ok((options, variant))
     }
 }
@@ -400,7 +411,10 @@ mod tests {
         for case in &cases {
             let client = case.clients(&[Client::Lean])[0];
             let (options, variant) = case.variant(client, "tcp://127.0.0.1:9092", &[]).unwrap();
-            assert_eq!(options.variants().unwrap().len(), 1, "{}", case.name);
+            // With a plugin, and without.
+            let runs = 1 + usize::from(case.group == Group::Plugins);
+            assert_eq!(options.variants().unwrap().len(), runs, "{}", case.name);
+            assert_eq!(variant.plugin.is_some(), case.group == Group::Plugins);
             assert!(variant.to_string().contains(&variant.size.to_string()));
         }
     }

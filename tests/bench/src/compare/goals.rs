@@ -71,6 +71,9 @@ const L_LINGER: &str = "latency-tcp-1k-os-linger";
 const CLEAN: &str = "restart-clean-1000-partitions";
 const KILLED: &str = "restart-killed-1000-partitions";
 const IDENTITY: &str = "plugin-identity-tcp-1k-os";
+const MASK: &str = "plugin-mask-tcp-1k-os";
+const PARTITIONER: &str = "plugin-partitioner-tcp-1k-os-16-partitions";
+const W1K_16: &str = "produce-tcp-1k-os-16-partitions";
 
 /// Why nothing is held against a goal.
 const NO_QUIC: &str = "no peer that is known here speaks QUIC";
@@ -88,7 +91,7 @@ type Row = (
 use Against::{Above, Best, Floor, Nothing, Ours};
 
 #[rustfmt::skip] // A table is read by its columns.
-const ROWS: [Row; 59] = [
+const ROWS: [Row; 61] = [
     (1, "write 1 KiB, page cache", W1K, "MB/s", throughput, Floor, AtLeast(0.80)),
     (1, "", W1K, "MB/s", throughput, Best(KRABKA), AtLeast(1.3)),
     (1, "", W1K, "MB/s", throughput, Best(BUT_KRABKA), AtLeast(2.3)),
@@ -144,6 +147,8 @@ const ROWS: [Row; 59] = [
     (21, "start on 1,000 partitions, after a clean end", CLEAN, "ms", start, Best(EVERY_PEER), AtMost(0.5)),
     (21, "start on 1,000 partitions, after kill -9", KILLED, "ms", start, Best(EVERY_PEER), AtMost(0.5)),
     (22, "an identity transform on the way in", IDENTITY, "MB/s", throughput, Ours(W1K), AtLeast(0.85)),
+    (22, "a transform that masks a field of JSON", MASK, "MB/s", throughput, Ours(W1K), AtLeast(0.6)),
+    (22, "a partitioner by a field of JSON, 16 partitions", PARTITIONER, "MB/s", throughput, Ours(W1K_16), AtLeast(0.95)),
     (23, "Apache Kafka: write 1 KiB", W1K, "MB/s", throughput, Best(KAFKA), AtLeast(1.5)),
     (23, "Apache Kafka: server's CPU", W1K, "CPU s/GB", server_cpu, Best(KAFKA), AtMost(1.0 / 3.0)),
     (23, "Apache Kafka: end to end", L_OS, "p99", p99, Best(KAFKA), AtMost(0.5)),

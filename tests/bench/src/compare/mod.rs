@@ -79,7 +79,7 @@ pub struct Options {
     limit: u64,
     /// A component for the cases with a plugin; without it they are left out
     #[arg(long, value_name = "FILE.wasm")]
-    identity: Option<PathBuf>,
+    plugins: Option<PathBuf>,
     /// Where servers keep their data: the disk that is measured
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -138,7 +138,7 @@ pub async fn run(options: &Options) -> Result<()> {
         seconds: options.seconds,
         megabytes: options.megabytes,
         latency_seconds: options.latency_seconds,
-        identity: options.identity.clone(),
+        plugins: options.plugins.clone(),
     };
     announce(options, &runner, &plan, &results);
     let mut ticks = Ticks::read()?;
@@ -181,9 +181,9 @@ fn begin(options: &Options, programs: &Programs, data: &std::path::Path) -> Resu
         }
     }
     let mut cases = cases::choose(&options.cases)?;
-    cases.retain(|case| case.group != cases::Group::Plugins || options.identity.is_some());
+    cases.retain(|case| case.group != cases::Group::Plugins || options.plugins.is_some());
     if cases.is_empty() {
-        bail!("nothing to run: the cases with a plugin need --identity FILE.wasm");
+        bail!("nothing to run: the cases with a plugin need --plugins DIR");
     }
     Ok(Results {
         machine: Machine::read(data)?,

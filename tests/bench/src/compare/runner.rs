@@ -39,7 +39,7 @@ pub struct Runner {
     pub seconds: u64,
     pub megabytes: u64,
     pub latency_seconds: u64,
-    pub identity: Option<PathBuf>,
+    pub plugins: Option<PathBuf>,
 }
 
 impl Runner {
@@ -206,8 +206,8 @@ impl Runner {
             }
         }
         if case.group == Group::Plugins {
-            let component = self.identity.as_ref().context("--identity is missing")?;
-            words.push(format!("--identity={}", component.display()));
+            let folder = self.plugins.as_ref().context("--plugins is missing")?;
+            words.push(format!("--plugins={}", folder.display()));
             if let Target::Kafka(broker) = target {
                 let admin = broker.admin.as_ref().context("no admin port")?;
                 words.push(format!("--admin={admin}"));

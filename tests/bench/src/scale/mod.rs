@@ -28,6 +28,7 @@ use table::{Point, Series};
 
 use crate::broker::Broker;
 use crate::options::{Options, Settings};
+use crate::plugins::{self, Plugin};
 
 /// Operations a second where one is a small request.
 const RATE: u64 = 500;
@@ -51,7 +52,7 @@ pub enum Axis {
     Topics,
     /// Consumers that wait at the end of one partition
     Readers,
-    /// Topics with an identity transform (needs --identity)
+    /// Topics with an identity transform (needs --plugins)
     Plugins,
 }
 
@@ -131,7 +132,7 @@ pub async fn run(options: &Options, scale: &ScaleOptions) -> Result<()> {
 async fn point(options: &Options, axis: Axis, units: u64) -> Result<Point> {
     let broker = Broker::open(options, Transport::Tcp).await?;
     if axis == Axis::Plugins {
-        crate::deploy_identity(options, &broker).await?;
+        plugins::deploy(Plugin::Identity, options, &broker).await?;
     }
     let bed = Bed::make(broker).await?;
     tokio::task::spawn_blocking({

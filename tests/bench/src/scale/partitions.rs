@@ -10,9 +10,9 @@ use tidegate_client::NewTopic;
 use super::bed::{Bed, PRODUCE_VERSION, produce, small_batch, write, written};
 use super::load::{Load, at_rate};
 use super::wire::Wire;
-use crate::IDENTITY;
 use crate::options::Values;
 use crate::payload;
+use crate::plugins::Plugin;
 
 const TOPIC: &str = "units";
 /// Partitions that one request fills.
@@ -132,7 +132,7 @@ impl Topics {
         for number in 0..units {
             let mut topic = NewTopic::new(name(number)).partitions(1);
             if has_plugin {
-                topic = topic.config("tidegate.transform", IDENTITY);
+                topic = topic.config(Plugin::Identity.topic_setting(), Plugin::Identity.name());
             }
             bed.create_now(topic)?;
         }
