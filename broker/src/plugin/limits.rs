@@ -15,10 +15,15 @@ use super::host::GuestState;
 /// Bytes of strings and lists that a guest may hand to the host at once, beyond the answer's own bound.
 pub const SPARE_HOSTCALL_BYTES: usize = 1 << 20;
 
+/// Processor time that a call gets for each 64 KiB by which it lets its memory grow: the kernel hands out fresh pages while the guest
+/// runs, which on a busy virtual machine takes it 15 µs each, and a new instance needs a thousand of them for a batch of a megabyte.
+const TIME_TO_GROW: Duration = Duration::from_micros(250);
+const WASM_PAGE_BYTES: usize = 64 << 10;
+
 /// The bounds of one call.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Limits {
-    /// Processor time of the calling thread, to within two ticks of a millisecond.
+    /// Processor time of the calling thread, to within two ticks of a millisecond, beyond what the growth of its memory takes.
     pub deadline: Duration,
     /// Bytes of an answer, as the host counts them while it copies.
     pub answer_bytes: usize,
@@ -30,6 +35,8 @@ pub struct Limits {
 pub struct MemoryLimiter {
     limit: usize,
     used: usize,
+    /// Bytes that were added during the call.
+    grown: usize,
     refused: bool,
 }
 
@@ -38,8 +45,19 @@ impl MemoryLimiter {
         Self {
             limit,
             used: 0,
+            grown: 0,
             refused: false,
         }
+    }
+
+    fn begin_call(&mut self) {
+        self.grown = 0;
+        self.refused = false;
+    }
+
+    fn time_to_grow(&self) -> Duration {
+        let pages = u32::try_from(self.grown / WASM_PAGE_BYTES).unwrap_or(u32::MAX);
+        TIME_TO_GROW.saturating_mul(pages)
     }
 
     /// Bytes of linear memory of the instance, which never shrinks.
@@ -60,6 +78,7 @@ impl ResourceLimiter for MemoryLimiter {
             self.refused = true;
             return Ok(false);
         }
+        self.grown += used - self.used;
         self.used = used;
         Ok(true)
     }
@@ -102,10 +121,11 @@ impl Deadline {
         }
     }
 
-    /// `now` is the thread's processor time. Answers after how many ticks to look again; `None` when time is up.
-    pub fn tick(&mut self, now: Duration) -> Option<u64> {
+    /// `now` is the thread's processor time, `extra` what is allowed beyond the limit. Answers after how many ticks to look again;
+    /// `None` when time is up.
+    pub fn tick(&mut self, now: Duration, extra: Duration) -> Option<u64> {
         let started = *self.started.get_or_insert(now.saturating_sub(TICK));
-        let left = (started + self.limit).checked_sub(now)?;
+        let left = (started + self.limit + extra).checked_sub(now)?;
         let ticks = left.as_nanos().div_ceil(TICK.as_nanos());
         (ticks > 0).then(|| u64::try_from(ticks).unwrap_or(u64::MAX))
     }
@@ -123,12 +143,15 @@ pub fn bounded_store(engine: &PluginEngine, state: GuestState) -> Store<GuestSta
     let mut store = Store::new(engine.engine(), state);
     store.limiter(|state| &mut state.memory);
     store.epoch_deadline_callback(|mut context| {
-        let deadline = &mut context.data_mut().deadline;
+        let state = context.data_mut();
+        let extra = state.memory.time_to_grow();
         // A guest whose time cannot be told has no time.
-        Ok(match thread_time().and_then(|now| deadline.tick(now)) {
-            Some(ticks) => UpdateDeadline::Continue(ticks),
-            None => UpdateDeadline::Interrupt,
-        })
+        Ok(
+            match thread_time().and_then(|now| state.deadline.tick(now, extra)) {
+                Some(ticks) => UpdateDeadline::Continue(ticks),
+                None => UpdateDeadline::Interrupt,
+            },
+        )
     });
     store
 }
@@ -145,7 +168,7 @@ pub fn enter<R>(
     store.set_hostcall_fuel(limits.answer_bytes.saturating_add(SPARE_HOSTCALL_BYTES));
     let state = store.data_mut();
     state.deadline = Deadline::new(limits.deadline);
-    state.memory.refused = false;
+    state.memory.begin_call();
     call(store).map_err(|error| failure(&error, store.data(), limits))
 }
 
@@ -183,16 +206,26 @@ mod tests {
     fn the_deadline_counts_the_threads_own_time() {
         let ms = Duration::from_millis;
         let mut deadline = Deadline::new(ms(20));
-        assert_eq!(deadline.tick(ms(1000)), Some(19));
+        assert_eq!(deadline.tick(ms(1000), ms(0)), Some(19));
         assert_eq!(
-            deadline.tick(ms(1000)),
+            deadline.tick(ms(1000), ms(0)),
             Some(19),
             "the machine ran somebody else"
         );
-        assert_eq!(deadline.tick(ms(1018)), Some(1));
-        assert_eq!(deadline.tick(ms(1019)), None);
-        assert_eq!(deadline.tick(ms(2000)), None);
-        assert_eq!(Deadline::new(ms(1)).tick(ms(5)), None);
+        assert_eq!(deadline.tick(ms(1018), ms(0)), Some(1));
+        assert_eq!(deadline.tick(ms(1019), ms(0)), None);
+        assert_eq!(deadline.tick(ms(2000), ms(0)), None);
+        assert_eq!(deadline.tick(ms(1019), ms(3)), Some(3));
+        assert_eq!(Deadline::new(ms(1)).tick(ms(5), ms(0)), None);
+    }
+
+    #[test]
+    fn growing_gives_time_in_the_call_that_grows() {
+        let mut limiter = MemoryLimiter::new(16 << 20);
+        limiter.memory_growing(0, 1 << 20, None).unwrap();
+        assert_eq!(limiter.time_to_grow(), TIME_TO_GROW * 16);
+        limiter.begin_call();
+        assert_eq!(limiter.time_to_grow(), Duration::ZERO);
     }
 
     #[test]
@@ -204,6 +237,7 @@ mod tests {
         assert!(!limiter.memory_growing(40, 41, None).unwrap());
         assert!(limiter.refused);
         assert_eq!(limiter.used(), 100);
+        assert_eq!(limiter.time_to_grow(), Duration::ZERO, "less than a page");
         assert!(
             !MemoryLimiter::new(100)
                 .memory_growing(0, usize::MAX, None)

@@ -46,72 +46,101 @@ pub trait Transform: Sized {
     /// A whole batch. Override it when it can be answered without looking at each record.
     fn apply(&self, batch: &Batch<'_>, origin: &Origin<'_>) -> Result<Answer, CallError> {
         let mut rejects = Vec::new();
-        let mut changes = Vec::with_capacity(batch.len());
+        let mut outcome = Outcome::new(batch);
         for (index, record) in (0..).zip(batch.records()) {
             match self.transform(&record, origin) {
-                Ok(change) => changes.push(change),
+                // Nothing else is told of a batch with a reject.
+                Ok(_) if !rejects.is_empty() => {}
+                Ok(change) => outcome.add(index, &record, &change),
                 Err(reject) if rejects.len() < MAX_REJECTS => rejects.push(reject.at(index)),
                 Err(_) => {}
             }
         }
-        if !rejects.is_empty() {
-            return Ok(Answer::Reject(rejects));
-        }
-        Ok(if changes.iter().all(|change| *change == Change::Keep) {
-            Answer::Unchanged
-        } else if changes
-            .iter()
-            .all(|change| matches!(change, Change::Keep | Change::Drop))
-        {
-            Answer::Keep(bitmap(&changes))
-        } else {
-            Answer::Replace(replacement(batch, &changes))
+        Ok(match rejects.is_empty() {
+            true => outcome.answer(),
+            false => Answer::Reject(rejects),
         })
     }
 }
 
-fn bitmap(changes: &[Change]) -> Vec<u8> {
-    let mut bits = vec![0; changes.len().div_ceil(8)];
-    for (index, change) in changes.iter().enumerate() {
-        if *change == Change::Keep {
-            bits[index / 8] |= 1 << (index % 8);
-        }
-    }
-    bits
+/// What becomes of a batch, as far as its records are known. Nothing is written before one of them changes.
+struct Outcome<'b> {
+    batch: &'b Batch<'b>,
+    /// A bit for each record that stays, changed or not.
+    kept: Vec<u8>,
+    any_dropped: bool,
+    new: Option<(Arena, Vec<u32>)>,
 }
 
-fn replacement(batch: &Batch<'_>, changes: &[Change]) -> Replacement {
-    let mut arena = Arena::with_room_for(batch.bytes(), batch.len());
-    let mut sources = Vec::with_capacity(batch.len());
-    for ((index, record), change) in (0..).zip(batch.records()).zip(changes) {
-        match change {
-            Change::Drop => continue,
-            Change::Keep => arena.push(
-                record.key,
-                record.value,
-                record.headers(),
-                record.timestamp_ms,
-            ),
-            Change::Value(value) => arena.push(
-                record.key,
-                value.as_deref(),
-                record.headers(),
-                record.timestamp_ms,
-            ),
-            Change::Record(new) => arena.push(
-                new.key.as_deref(),
-                new.value.as_deref(),
-                new.headers
-                    .iter()
-                    .map(|(name, value)| (name.as_slice(), value.as_deref())),
-                new.timestamp_ms,
-            ),
+impl<'b> Outcome<'b> {
+    fn new(batch: &'b Batch<'b>) -> Self {
+        Self {
+            batch,
+            kept: vec![0; batch.len().div_ceil(8)],
+            any_dropped: false,
+            new: None,
         }
-        sources.push(index);
     }
-    Replacement {
-        batch: arena.into_wire(),
-        sources,
+
+    fn is_kept(&self, index: u32) -> bool {
+        self.kept[index as usize / 8] & (1 << (index % 8)) != 0
+    }
+
+    fn add(&mut self, index: u32, record: &Record<'_>, change: &Change) {
+        let is_new = matches!(change, Change::Value(_) | Change::Record(_));
+        if is_new && self.new.is_none() {
+            self.new = Some(self.written_before(index));
+        }
+        if *change == Change::Drop {
+            self.any_dropped = true;
+            return;
+        }
+        self.kept[index as usize / 8] |= 1 << (index % 8);
+        if let Some((arena, sources)) = &mut self.new {
+            push(arena, record, change);
+            sources.push(index);
+        }
+    }
+
+    /// The records that were kept ahead of the first new one.
+    fn written_before(&self, end: u32) -> (Arena, Vec<u32>) {
+        let mut arena = Arena::with_room_for(self.batch.bytes(), self.batch.len());
+        let mut sources = Vec::with_capacity(self.batch.len());
+        for (index, record) in (0..end).zip(self.batch.records()) {
+            if self.is_kept(index) {
+                push(&mut arena, &record, &Change::Keep);
+                sources.push(index);
+            }
+        }
+        (arena, sources)
+    }
+
+    fn answer(self) -> Answer {
+        match self.new {
+            Some((arena, sources)) => Answer::Replace(Replacement {
+                batch: arena.into_wire(),
+                sources,
+            }),
+            None if self.any_dropped => Answer::Keep(self.kept),
+            None => Answer::Unchanged,
+        }
+    }
+}
+
+fn push(arena: &mut Arena, record: &Record<'_>, change: &Change) {
+    let (key, headers, time) = (record.key, record.headers(), record.timestamp_ms);
+    match change {
+        Change::Drop => {}
+        Change::Keep => arena.push(key, record.value, headers, time),
+        Change::Value(value) => arena.push(key, value.as_deref(), headers, time),
+        Change::Record(new) => arena.push(
+            new.key.as_deref(),
+            new.value.as_deref(),
+            new.headers
+                .iter()
+                .map(|(name, value)| (name.as_slice(), value.as_deref())),
+            new.timestamp_ms,
+        ),
     }
 }
 
@@ -203,6 +232,11 @@ mod tests {
         assert_eq!(new.batch.data, b"keyakeynew");
         assert_eq!(new.batch.lengths, [3, 1, 0, 3, 3, 0]);
         assert_eq!(new.batch.timestamps, [5, 5]);
+        let Answer::Replace(new) = answer(&["v", "a", "d", "v"]) else {
+            panic!("what comes behind a new value is written too");
+        };
+        assert_eq!(new.sources, [0, 1, 3]);
+        assert_eq!(new.batch.data, b"keynewkeyakeynew");
         let Answer::Reject(rejects) = answer(&["a", "r", "v", "r"]) else {
             panic!("a refusal stands above everything else");
         };
