@@ -200,6 +200,10 @@ impl PartitionLog {
             self.accepts(&writer)?;
             writer.producers.check_marker(marker)?;
             if let Some(appended) = self.write(writer, &config, (&batch, Durable::Later), now)? {
+                if config.durability == Durability::Os {
+                    // Its coordinator will not write it again: were it lost with the power, the transaction would stay open here.
+                    self.request_flush(true);
+                }
                 return Ok(appended);
             }
             self.checkpoint_first()?;

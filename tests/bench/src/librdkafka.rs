@@ -225,6 +225,9 @@ impl Reader {
             // Not joined: the Rust wrapper asks for one.
             .set("group.id", "bench")
             .set("enable.auto.commit", "false")
+            // What it has fetched ahead is bounded (100,000 records, 64 MB); by default it waits for a second when it has that
+            // much, so that the quicker a broker is the longer it would stand still.
+            .set("fetch.queue.backoff.ms", "5")
             .create()?;
         let mut assigned = TopicPartitionList::new();
         for partition in 0..partitions {
