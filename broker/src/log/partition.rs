@@ -239,9 +239,11 @@ impl PartitionLog {
         };
         if config.durability == Durability::Os {
             self.raise_watermark(appended.last_offset + 1);
-            self.request_flush(false);
-        } else if durable == Durable::Later {
-            self.request_flush(self.waiters.is_watched());
+            if self.has_unsynced() {
+                self.queue_flush(Durability::Os, false);
+            }
+        } else if durable == Durable::Later && self.has_unsynced() {
+            self.queue_flush(Durability::Fsync, self.waiters.is_watched());
         }
         Ok(Some(appended))
     }
@@ -382,8 +384,8 @@ impl PartitionLog {
     pub fn wake_on_progress(&self, waiter: &Arc<Notify>) {
         self.waiters.watch(waiter);
         // Without it the watermark moves with each append.
-        if self.config.load().durability == Durability::Fsync {
-            self.request_flush(true);
+        if self.has_unsynced() && self.config.load().durability == Durability::Fsync {
+            self.queue_flush(Durability::Fsync, true);
         }
     }
 
@@ -484,10 +486,18 @@ impl PartitionLog {
     }
 
     pub(super) fn request_flush(&self, urgent: bool) {
-        if self.synced.load(Ordering::SeqCst) < self.log_end.load(Ordering::SeqCst)
-            && let Some(me) = self.me.upgrade()
-        {
-            let lane = match self.config.load().durability {
+        if self.has_unsynced() {
+            self.queue_flush(self.config.load().durability, urgent);
+        }
+    }
+
+    fn has_unsynced(&self) -> bool {
+        self.synced.load(Ordering::SeqCst) < self.log_end.load(Ordering::SeqCst)
+    }
+
+    fn queue_flush(&self, durability: Durability, urgent: bool) {
+        if let Some(me) = self.me.upgrade() {
+            let lane = match durability {
                 Durability::Fsync => self.shared.lane_of(self.id),
                 Durability::Os => self.shared.late_lane(),
             };
