@@ -1,9 +1,8 @@
 //! Group commit: lanes that sync what was appended, and the keeper that writes checkpoints.
 //!
 //! Partitions hash to **lanes**, one thread each; those with `tidegate.durability=os` have one lane together, with a longer delay.
-//! A partition with unsynced batches queues at its lane, *urgent* when
-//! somebody waits for it, else *lazy*: then its turn comes after the lane's delay. While one sync runs, whatever is
-//! appended meanwhile is covered by the next one. The **keeper** is one thread for the slow chores behind: checkpoints
+//! A partition with unsynced batches queues at its lane, *urgent* when somebody waits for it, else *lazy*: then its turn
+//! comes after the lane's delay. While one sync runs, whatever is appended meanwhile is covered by the next one. The **keeper** is one thread for the slow chores behind: checkpoints
 //! and index files, so that no commit waits for them. Both have their threads, unless whoever opened the set of logs does
 //! their work itself, one unit at a time.
 
