@@ -15,7 +15,7 @@ pub const EXAMPLES: &str = "Examples:\n  bench all --spawn target/release/tidega
                   bench commit --spawn target/release/tidegate --data /var/lib/bench --rounds 5\n  \
                   bench latency --bootstrap tcp://127.0.0.1:9092 --pid 4711 --rate 5000\n  \
                   bench consume --spawn target/release/tidegate --reads warm,cold,tail --groups 1,10\n  \
-                  bench produce --spawn target/release/tidegate --plugins target/wasm32-wasip2/release --plugin identity,mask";
+                  bench produce --spawn target/release/tidegate --plugin identity,mask";
 
 #[derive(Debug, Parser)]
 pub struct Options {
@@ -83,7 +83,7 @@ pub struct Settings {
     /// lean replays batches that were made before; full is sdk/client as applications use it; librdkafka is what most use
     #[arg(long, default_value = "lean")]
     pub client: ClientKind,
-    /// Where this repository's plugins are, such as target/wasm32-wasip2/release
+    /// Where the plugins' components are; without it they are built from the source tree
     #[arg(long, value_name = "DIR")]
     pub plugins: Option<PathBuf>,
     /// Also run through these plugins; those that read fields are sent JSON

@@ -1,5 +1,7 @@
 //! The plugins that runs go through.
 
+use std::path::{Path, PathBuf};
+
 use anyhow::{Context, Result, bail};
 use clap::ValueEnum;
 
@@ -26,13 +28,24 @@ impl Plugin {
         }
     }
 
-    /// As cargo names it.
-    fn file(self) -> &'static str {
+    /// Its package in this repository.
+    fn package(self) -> &'static str {
         match self {
-            Self::Identity => "identity.wasm",
-            Self::Mask => "mask_fields.wasm",
-            Self::Partitioner => "partition_by_field.wasm",
+            Self::Identity => "identity",
+            Self::Mask => "mask-fields",
+            Self::Partitioner => "partition-by-field",
         }
+    }
+
+    /// Its component: in `folder` where one is given, else built from the source tree.
+    fn component(self, folder: Option<&Path>) -> Result<PathBuf> {
+        let package = self.package();
+        if let Some(folder) = folder {
+            return Ok(folder.join(format!("{}.wasm", package.replace('-', "_"))));
+        }
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        let built = tidegate_plugin_build::build(&root, &[package])?;
+        built.into_iter().next().context("no component was built")
     }
 
     fn config(self) -> &'static str {
@@ -58,11 +71,8 @@ impl Plugin {
 }
 
 pub async fn deploy(plugin: Plugin, options: &Options, broker: &Broker) -> Result<()> {
-    let folder = options.plugins.as_ref();
-    let folder = folder.context("runs with a plugin need --plugins DIR, where cargo put them")?;
-    let file = folder.join(plugin.file());
-    let component =
-        std::fs::read(&file).with_context(|| format!("--plugins: {}", file.display()))?;
+    let file = plugin.component(options.plugins.as_deref())?;
+    let component = std::fs::read(&file).with_context(|| file.display().to_string())?;
     let admin = broker.admin.as_ref();
     let admin = admin.context("plugins are deployed: give the admin port with --admin")?;
     let url = format!("http://{admin}/v1/plugins/{}", plugin.name());

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use criterion::Criterion;
 
 fn main() {
+    micro::bed::build_plugins().unwrap_or_else(|error| panic!("{error:#}"));
     let mut criterion = Criterion::default().configure_from_args();
     for entry in micro::CASES {
         let mut case = None;

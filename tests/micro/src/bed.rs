@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -133,14 +133,28 @@ pub fn connection() -> ConnectionInfo {
     }
 }
 
-/// Where cargo puts a plugin: in the target folder that this program was built into.
+/// Builds the plugins that cases call. Before the first case: what counts instructions starts no compiler.
+///
+/// # Errors
+/// Why they cannot be built, and what to do.
+pub fn build_plugins() -> Result<()> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    tidegate_plugin_build::build(&root, &["identity", "partition-by-field"])?;
+    Ok(())
+}
+
+/// Where cargo has put a plugin: in the target folder that this program was built into.
 fn component(package: &str) -> Result<PathBuf> {
     let program = std::env::current_exe().context("the path of this program")?;
-    let file = format!("wasm32-wasip2/release/{}.wasm", package.replace('-', "_"));
+    let file = format!(
+        "{}/release/{}.wasm",
+        tidegate_plugin_build::TARGET,
+        package.replace('-', "_")
+    );
     let mut candidates = program.ancestors().map(|folder| folder.join(&file));
     candidates.find(|path| path.is_file()).with_context(|| {
         format!(
-            "{file} is in no folder above {}: build it with `cargo build --release --target wasm32-wasip2 -p {package}`",
+            "{file} is in no folder above {}: `micro check` builds it",
             program.display()
         )
     })

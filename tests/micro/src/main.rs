@@ -90,6 +90,7 @@ fn counted_by_callgrind(case: &mut dyn Case, operations: usize) {
 
 /// Whether nothing has grown too much.
 fn check(path: &Path, write: bool, names: &[String]) -> Result<bool> {
+    micro::bed::build_plugins()?;
     let mut wanted = Vec::new();
     for name in names {
         wanted.push(entry(name)?);

@@ -206,8 +206,9 @@ impl Runner {
             }
         }
         if case.group == Group::Plugins {
-            let folder = self.plugins.as_ref().context("--plugins is missing")?;
-            words.push(format!("--plugins={}", folder.display()));
+            if let Some(folder) = &self.plugins {
+                words.push(format!("--plugins={}", folder.display()));
+            }
             if let Target::Kafka(broker) = target {
                 let admin = broker.admin.as_ref().context("no admin port")?;
                 words.push(format!("--admin={admin}"));

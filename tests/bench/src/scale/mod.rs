@@ -52,7 +52,7 @@ pub enum Axis {
     Topics,
     /// Consumers that wait at the end of one partition
     Readers,
-    /// Topics with an identity transform (needs --plugins)
+    /// Topics with an identity transform
     Plugins,
 }
 
