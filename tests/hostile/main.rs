@@ -6,6 +6,7 @@ mod connections;
 mod frames;
 mod requests;
 mod unauthenticated;
+mod wire;
 
 use std::thread;
 use std::time::{Duration, Instant};

@@ -14,7 +14,7 @@ use crate::Victim;
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// Every advertised API with its lowest and highest version.
-fn advertised(client: &mut RawClient) -> Vec<(i16, i16, i16)> {
+pub(crate) fn advertised(client: &mut RawClient) -> Vec<(i16, i16, i16)> {
     let response = client
         .request(0, &ApiVersionsRequest::default())
         .unwrap_or_else(|error| panic!("{error:#}"));
@@ -24,7 +24,7 @@ fn advertised(client: &mut RawClient) -> Vec<(i16, i16, i16)> {
         .collect()
 }
 
-fn frame(key: i16, version: i16, body: &[u8]) -> Option<Vec<u8>> {
+pub(crate) fn frame(key: i16, version: i16, body: &[u8]) -> Option<Vec<u8>> {
     let api = ApiKey::try_from(key).ok()?;
     let header = RequestHeader::default()
         .with_request_api_key(key)
