@@ -17,6 +17,8 @@ pub struct LogConfig {
     pub recycle_bytes: u64,
     /// Bytes behind the clean points of all partitions together: what a start after a crash reads at most, and a little more.
     pub unchecked_bytes: u64,
+    /// The most that a produced batch may decompress to.
+    pub max_decompressed_batch_bytes: u64,
     pub retention_check_interval: Duration,
     /// Producers remembered for a partition at most (the oldest is forgotten).
     pub max_producers_per_partition: usize,
@@ -37,6 +39,7 @@ impl Default for LogConfig {
             os_flush_delay: Duration::from_secs(1),
             recycle_bytes: 1 << 30,
             unchecked_bytes: 512 << 20,
+            max_decompressed_batch_bytes: 64 << 20,
             retention_check_interval: Duration::from_secs(60),
             max_producers_per_partition: 10_000,
             producer_expiry: Duration::from_secs(24 * 3600),
@@ -89,6 +92,15 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             max: 1 << 44
         },
         "What a start after a crash has to check: when so many bytes lie behind the checkpoints of all partitions together, those with most get a new one. Less means a quicker start and more checkpoints, each of three syncs."
+    ),
+    setting!(
+        log.max_decompressed_batch_bytes,
+        "max-decompressed-batch-bytes",
+        Kind::Size {
+            min: 1 << 20,
+            max: 1 << 30
+        },
+        "The most that the records of a produced batch may decompress to; a larger batch is refused with MESSAGE_TOO_LARGE, on which producers split it. Bounds the time that checking a compression bomb takes. What is above 64 MiB is neither compacted nor searched by time."
     ),
     setting!(
         log.retention_check_interval,

@@ -45,7 +45,9 @@ pub use plugins::{PluginConfig, PreloadPlugin};
 pub use read::COMMAND_VARIABLES;
 pub use security::SecurityConfig;
 use setting::Setting;
-pub use topic::{DamagedRecords, Durability, TimestampType, TopicConfig, TransformFailure};
+pub use topic::{
+    DamagedRecords, Durability, TimestampType, TopicConfig, TransformFailure, Validation,
+};
 pub use transactions::TransactionConfig;
 pub use units::parse_duration;
 

@@ -46,6 +46,18 @@ pub enum TimestampType {
 
 choices!(TimestampType, CreateTime: "CreateTime", LogAppendTime: "LogAppendTime");
 
+/// How much of a produced batch is checked (`tidegate.validation`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum Validation {
+    /// Every record, and the header's largest timestamp is made that of the records.
+    #[default]
+    Full,
+    /// Size, header and checksum.
+    Frames,
+}
+
+choices!(Validation, Full: "full", Frames: "frames");
+
 /// A topic's settings, resolved: the broker's defaults with the topic's own on top.
 #[derive(Clone, PartialEq, Debug)]
 pub struct TopicConfig {
@@ -73,6 +85,7 @@ pub struct TopicConfig {
     pub max_compaction_lag_ms: i64,
     pub durability: Durability,
     pub damaged_records: DamagedRecords,
+    pub validation: Validation,
     /// The name of a deployed plugin (`tidegate.partitioner`).
     pub partitioner: Option<String>,
     /// `reject` (false) or `client-choice` (true): what becomes of records when the partitioner fails.
@@ -219,6 +232,7 @@ impl Default for TopicConfig {
             max_compaction_lag_ms: i64::MAX,
             durability: Durability::Fsync,
             damaged_records: DamagedRecords::Stop,
+            validation: Validation::Full,
             partitioner: None,
             partitioner_failure_client_choice: false,
             transforms: Vec::new(),

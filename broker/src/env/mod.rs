@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use tokio::runtime::{Handle, RuntimeFlavor};
 use tokio::task::JoinError;
 
 use crate::types::TimestampMs;
@@ -91,4 +92,16 @@ pub async fn blocking<T: Send + 'static>(
         return Ok(work());
     }
     tokio::task::spawn_blocking(work).await
+}
+
+/// Runs work that takes long on the caller's thread, while the other tasks of that thread go on elsewhere: for what has to be
+/// done before the caller's next step begins. On a simulated thread, and outside a runtime with several threads, as it is.
+pub fn in_place<T>(work: impl FnOnce() -> T) -> T {
+    let flavor = Handle::try_current().map(|runtime| runtime.runtime_flavor());
+    match flavor {
+        Ok(RuntimeFlavor::MultiThread) if !simulated::is_here() => {
+            tokio::task::block_in_place(work)
+        }
+        _ => work(),
+    }
 }

@@ -27,7 +27,13 @@ pub fn append_code(error: &AppendError) -> ResponseError {
     match error {
         AppendError::Corrupt(_) => ResponseError::CorruptMessage,
         AppendError::Invalid(_) => ResponseError::InvalidRecord,
-        AppendError::TooLarge { .. } => ResponseError::MessageTooLarge,
+        AppendError::Records(records) if records.has_wrong_time => ResponseError::InvalidTimestamp,
+        AppendError::Records(_) => ResponseError::InvalidRecord,
+        // Producers split a batch on this code.
+        AppendError::TooLarge { .. } | AppendError::InflatedTooFar { .. } => {
+            ResponseError::MessageTooLarge
+        }
+        AppendError::Busy => ResponseError::NotEnoughReplicas,
         AppendError::InvalidTimestamp(_) => ResponseError::InvalidTimestamp,
         AppendError::OutOfOrderSequence { .. } => ResponseError::OutOfOrderSequenceNumber,
         AppendError::DuplicateSequence { .. } => ResponseError::DuplicateSequenceNumber,

@@ -15,7 +15,7 @@ pub const HEADER_SIZE: usize = 61;
 const LENGTH_PREFIX: usize = 12;
 const MAGIC: u8 = 2;
 /// Shortest record: length, attributes, two deltas, key length, value length, header count, each of one byte.
-const MIN_RECORD_SIZE: usize = 7;
+pub(super) const MIN_RECORD_SIZE: usize = 7;
 
 /// Where each field of the header begins.
 pub(super) mod at {
@@ -229,6 +229,18 @@ pub fn split(records: Bytes, max_message_bytes: usize) -> Result<Vec<Batch>, App
 
 /// Checks size, magic and checksum of the batch at the front of `bytes`.
 fn check_frame(bytes: &[u8], max_message_bytes: usize) -> Result<BatchHeader, AppendError> {
+    let header = check_front(bytes, max_message_bytes)?;
+    if let Some((head, body)) = bytes[..header.size].split_first_chunk::<HEADER_SIZE>() {
+        check_crc(&header, checksum(head, body))?;
+    }
+    Ok(header)
+}
+
+/// Checks size and magic of the batch at the front of `bytes`, all of which is there.
+pub(super) fn check_front(
+    bytes: &[u8],
+    max_message_bytes: usize,
+) -> Result<BatchHeader, AppendError> {
     let corrupt = |message: String| Err(AppendError::Corrupt(message));
     match bytes.get(at::MAGIC) {
         Some(&MAGIC) => {}
@@ -241,10 +253,7 @@ fn check_frame(bytes: &[u8], max_message_bytes: usize) -> Result<BatchHeader, Ap
         Some(magic) => return corrupt(format!("magic is {magic}; this broker knows 2")),
         None => return corrupt(format!("{} bytes are too few for a batch", bytes.len())),
     }
-    let (Some(header), Some((head, _))) = (
-        BatchHeader::read(bytes),
-        bytes.split_first_chunk::<HEADER_SIZE>(),
-    ) else {
+    let Some(header) = BatchHeader::read(bytes) else {
         return corrupt(format!(
             "{} bytes with an impossible batch length",
             bytes.len()
@@ -256,26 +265,30 @@ fn check_frame(bytes: &[u8], max_message_bytes: usize) -> Result<BatchHeader, Ap
             limit: max_message_bytes,
         });
     }
-    let Some(body) = bytes.get(HEADER_SIZE..header.size) else {
+    if bytes.len() < header.size {
         return corrupt(format!(
             "the batch says {} bytes and {} came",
             header.size,
             bytes.len()
         ));
-    };
-    let found = checksum(head, body);
-    if found != header.crc {
-        return corrupt(format!(
-            "CRC-32C is {found:08x}; the header says {:08x}",
-            header.crc
-        ));
     }
     Ok(header)
 }
 
-/// What a client may write into a header. The record count of a compressed batch is believed: readers check it, and
-/// nothing here is sized by it.
-fn check_client_header(header: &BatchHeader) -> Result<(), AppendError> {
+/// Holds the checksum that was found against the header's.
+pub(super) fn check_crc(header: &BatchHeader, found: u32) -> Result<(), AppendError> {
+    if found == header.crc {
+        return Ok(());
+    }
+    Err(AppendError::Corrupt(format!(
+        "CRC-32C is {found:08x}; the header says {:08x}",
+        header.crc
+    )))
+}
+
+/// What a client may write into a header. The record count of a compressed batch is believed here: who reads the records
+/// checks it.
+pub(super) fn check_client_header(header: &BatchHeader) -> Result<(), AppendError> {
     let invalid = |message: String| Err(AppendError::Invalid(message));
     let Some(compression) = header.compression() else {
         return invalid(format!(
@@ -298,6 +311,12 @@ fn check_client_header(header: &BatchHeader) -> Result<(), AppendError> {
         return invalid(format!(
             "attributes {:#06x} have unknown bits",
             header.attributes
+        ));
+    }
+    if header.base_offset != 0 {
+        return invalid(format!(
+            "base offset {}: a client counts from 0, and the broker gives the offsets",
+            header.base_offset
         ));
     }
     let count = header.record_count;

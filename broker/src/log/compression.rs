@@ -71,31 +71,58 @@ fn zstd_decoder(
 
 fn snappy(body: &[u8], bound: usize) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
-    if !body.starts_with(&XERIAL_MAGIC) {
-        snappy_block(body, bound, &mut out)?;
-        return Ok(out);
-    }
-    let mut rest = body.get(XERIAL_HEADER_BYTES..).ok_or_else(cut_short)?;
-    while !rest.is_empty() {
-        let (length, after) = rest.split_first_chunk::<4>().ok_or_else(cut_short)?;
-        let length = usize::try_from(u32::from_be_bytes(*length)).unwrap_or(usize::MAX);
-        let block = after.get(..length).ok_or_else(cut_short)?;
-        snappy_block(block, bound, &mut out)?;
-        rest = &after[length..];
+    for block in xerial_blocks(body) {
+        snappy_block(block?, bound, &mut out)?;
     }
     Ok(out)
 }
 
-/// Appends one raw snappy block, whose own header says how long it becomes.
-fn snappy_block(block: &[u8], bound: usize, out: &mut Vec<u8>) -> io::Result<()> {
-    let length = snap::raw::decompress_len(block).map_err(io::Error::from)?;
-    let start = out.len();
-    if length > bound.saturating_sub(start) {
-        return Err(too_large(bound));
+/// The raw blocks of a snappy body: those in the framing of the Java client, or the body as a whole.
+pub(super) fn xerial_blocks(body: &[u8]) -> impl Iterator<Item = io::Result<&[u8]>> {
+    let is_framed = body.starts_with(&XERIAL_MAGIC);
+    let mut rest = Some(body);
+    if is_framed {
+        // An empty rest of a frame that is whole has no blocks; one that is cut short has one that is wrong.
+        rest = body.get(XERIAL_HEADER_BYTES..).or(Some(&body[..1]));
     }
+    std::iter::from_fn(move || {
+        let bytes = rest.take()?;
+        if !is_framed {
+            return Some(Ok(bytes));
+        }
+        if bytes.is_empty() {
+            return None;
+        }
+        let Some((block, behind)) = xerial_block(bytes) else {
+            return Some(Err(cut_short()));
+        };
+        rest = Some(behind);
+        Some(Ok(block))
+    })
+}
+
+fn xerial_block(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (length, after) = bytes.split_first_chunk::<4>()?;
+    let length = usize::try_from(u32::from_be_bytes(*length)).ok()?;
+    after.split_at_checked(length)
+}
+
+/// What a raw block says that it becomes.
+pub(super) fn snappy_block_length(block: &[u8]) -> io::Result<usize> {
+    let length = snap::raw::decompress_len(block).map_err(io::Error::from)?;
     // Snappy makes at most 64 bytes out of three: a length that the block cannot reach is not allocated.
     if length > block.len().saturating_mul(32) {
         return Err(io::Error::other("a block claims an impossible length"));
+    }
+    Ok(length)
+}
+
+/// Appends one raw snappy block, whose own header says how long it becomes.
+fn snappy_block(block: &[u8], bound: usize, out: &mut Vec<u8>) -> io::Result<()> {
+    let length = snappy_block_length(block)?;
+    let start = out.len();
+    if length > bound.saturating_sub(start) {
+        return Err(too_large(bound));
     }
     out.resize(start + length, 0);
     let written = snap::raw::Decoder::new()
@@ -105,7 +132,7 @@ fn snappy_block(block: &[u8], bound: usize, out: &mut Vec<u8>) -> io::Result<()>
     Ok(())
 }
 
-fn cut_short() -> io::Error {
+pub(super) fn cut_short() -> io::Error {
     io::ErrorKind::UnexpectedEof.into()
 }
 

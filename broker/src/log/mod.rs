@@ -42,6 +42,7 @@ mod set;
 #[cfg(test)]
 mod tests;
 mod transactions;
+mod validate;
 mod waiters;
 mod writer;
 
@@ -54,6 +55,7 @@ pub use commit::Commit;
 pub use damage::DamagedRange;
 pub use partition::PartitionLog;
 pub use set::{Background, FlushObserver, LogSet, Work};
+pub use validate::{RecordError, RecordErrors};
 
 /// What an append did, or what the first append of a duplicate had done.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -84,6 +86,16 @@ pub enum AppendError {
     Invalid(String),
     #[error("batch of {size} bytes is larger than max.message.bytes ({limit})")]
     TooLarge { size: usize, limit: usize },
+    #[error(
+        "batch decompresses to more than log.max-decompressed-batch-bytes ({limit}): send smaller batches"
+    )]
+    InflatedTooFar { limit: usize },
+    /// Records that the topic does not take, or that are none.
+    #[error("{0}")]
+    Records(RecordErrors),
+    /// Passes: too many large batches were being decompressed.
+    #[error("too many batches that decompress to much are being checked; it may be sent again")]
+    Busy,
     #[error("timestamp is out of range: {0}")]
     InvalidTimestamp(String),
     #[error("sequence {found} of producer {producer_id} is out of order (expected {expected})")]

@@ -19,7 +19,6 @@ use tokio::sync::Notify;
 use super::batch::{Batch, BatchHeader};
 use super::checkpoint::{Checkpoint, Cleaning};
 use super::commit::Commit;
-use super::compact::MAX_DECOMPRESSED;
 use super::damage::Damage;
 use super::flush::{Chore, Queued};
 use super::marks::{self, Mark, Marks, Parts};
@@ -32,7 +31,7 @@ use super::waiters::Waiters;
 use super::writer::{WriteError, Writer};
 use super::{
     AppendError, Appended, LogStats, Offsets, OpenTransaction, ProducerState, Sequence,
-    TransactionMarker, control, records,
+    TransactionMarker, control,
 };
 use crate::config::{Durability, TimestampType, TopicConfig};
 use crate::env::defects::{self, Defect};
@@ -154,7 +153,7 @@ impl PartitionLog {
         }
     }
 
-    /// Appends one validated batch. Checks and records the producer's sequence under the same lock. The write is in the
+    /// Appends one batch that was admitted ([`PartitionLog::admit`]) or made by the broker. Checks and records the producer's sequence under the same lock. The write is in the
     /// page cache when this returns (survives the end of the process); `committed` waits for durability.
     pub fn append(&self, batch: Batch) -> Result<Appended, AppendError> {
         self.append_for(batch, Durable::Later)
@@ -169,9 +168,6 @@ impl PartitionLog {
     fn append_for(&self, batch: Batch, durable: Durable) -> Result<Appended, AppendError> {
         let config = self.config.load();
         check_shape(&batch, &config)?;
-        if config.cleanup_compact {
-            check_keys(&batch)?;
-        }
         let now = self.shared.clock.now_ms();
         check_time(&batch.header, &config, now)?;
         loop {
@@ -693,34 +689,25 @@ impl PartitionLog {
     }
 }
 
-/// How far a batch's own times may lie from the broker's. Batches without times (−1) have none to judge.
+/// How far the times of a batch that a transform has changed may lie from the broker's; those of a client's were looked at
+/// one by one. Batches without times (−1) have none to judge.
 fn check_time(
     header: &BatchHeader,
     config: &TopicConfig,
     now: TimestampMs,
 ) -> Result<(), AppendError> {
-    if config.timestamp_type != TimestampType::CreateTime || header.max_timestamp < 0 {
-        return Ok(());
-    }
+    let time = header.max_timestamp;
     let oldest = now.saturating_sub(config.timestamp_before_max_ms);
     let newest = now.saturating_add(config.timestamp_after_max_ms);
-    if header.base_timestamp >= oldest && header.max_timestamp <= newest {
+    if config.timestamp_type != TimestampType::CreateTime
+        || time < 0
+        || (oldest..=newest).contains(&time)
+    {
         return Ok(());
     }
     Err(AppendError::InvalidTimestamp(format!(
-        "{} to {} is not between {oldest} and {newest} (message.timestamp.before.max.ms, message.timestamp.after.max.ms)",
-        header.base_timestamp, header.max_timestamp
+        "{time} is not between {oldest} and {newest} (message.timestamp.before.max.ms, message.timestamp.after.max.ms)"
     )))
-}
-
-/// What compaction needs: a key in every record.
-fn check_keys(batch: &Batch) -> Result<(), AppendError> {
-    match records::first_without_key(batch, MAX_DECOMPRESSED)? {
-        None => Ok(()),
-        Some(index) => Err(AppendError::Invalid(format!(
-            "record {index} has no key, and a compacted topic (cleanup.policy) takes none without"
-        ))),
-    }
 }
 
 /// What every batch must be, whoever made it. A batch that a transform has thinned out holds fewer records than it

@@ -195,30 +195,6 @@ pub fn offset_of_time(
     Ok(None)
 }
 
-/// The place in the batch of the first record without a key.
-pub(super) fn first_without_key(
-    batch: &Batch,
-    max_decompressed: usize,
-) -> Result<Option<usize>, AppendError> {
-    let (mut cursor, count) = open(batch, max_decompressed)?;
-    for index in 0..count {
-        let has_key = cursor.record().and_then(|mut body| {
-            read_place(&mut body, &batch.header)?;
-            body.nullable().map(|key| key.is_some())
-        });
-        match has_key {
-            Some(true) => {}
-            Some(false) => return Ok(Some(index)),
-            None => {
-                return Err(AppendError::Corrupt(format!(
-                    "record {index} of {count} is malformed"
-                )));
-            }
-        }
-    }
-    Ok(None)
-}
-
 /// What a batch made by the broker carries besides its records.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct BatchTemplate {

@@ -18,6 +18,7 @@ use super::pool::Pool;
 use super::producers::Limits;
 use super::recover::{Verification, recover};
 use super::segment::base_of;
+use super::validate::Turns;
 use crate::config::{DamagedRecords, LogConfig, TopicConfig};
 use crate::env::Clock;
 use crate::env::files;
@@ -120,6 +121,8 @@ pub(super) struct Shared {
     pub chores: Sender<Chore>,
     pub observer: OnceLock<Observer>,
     pub unchecked: Unchecked,
+    /// For batches that take long to decompress.
+    pub turns: Turns,
     /// The last one is for partitions whose records nobody waits to be synced.
     pub lanes: Arc<[Arc<Lane>]>,
     folder: PathBuf,
@@ -278,6 +281,7 @@ impl LogSet {
             boot_id: disk.boot_id().unwrap_or_default(),
             disk,
             unchecked: Unchecked::new(config.unchecked_bytes),
+            turns: Turns::default(),
             config,
             clock,
             pool,

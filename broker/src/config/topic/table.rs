@@ -1,7 +1,7 @@
 //! The table of topic settings. Names, types and bounds are Kafka's (`TopicConfig` and `LogConfig` of Kafka 4), our own
 //! begin with `tidegate.`.
 
-use super::{DamagedRecords, Durability, TimestampType, TopicConfig, TransformFailure};
+use super::{DamagedRecords, Durability, TimestampType, TopicConfig, TransformFailure, Validation};
 use crate::config::error::nearest;
 
 /// Type and inclusive bounds of a topic setting. `unit` is for people who write the configuration file.
@@ -359,6 +359,14 @@ const TABLE: &[TopicSetting] = &[
         "stop: a read that meets damaged records is answered with CORRUPT_MESSAGE, and a log that is found damaged at a start takes no records \
          until an operator has looked (tidegate log recover). skip: reads and appends go on behind the damage, which metrics and log tell of."
     ),
+    named!(
+        "tidegate.validation",
+        validation,
+        Validation,
+        "full: every record of a batch is checked before it is taken, compressed or not, and the batch's largest timestamp is made that of its records, so \
+         that what is acknowledged can be read by every client. frames: size, header and checksum alone, for producers that can be trusted to write \
+         right batches and times; a compacted topic is checked in full all the same, since each of its records needs a key."
+    ),
     TopicSetting {
         name: "tidegate.partitioner",
         kind: TopicKind::Plugin,
@@ -448,13 +456,13 @@ const TABLE: &[TopicSetting] = &[
         "message.timestamp.before.max.ms",
         timestamp_before_max_ms,
         long(0, Unit::Milliseconds),
-        "How far a batch's first timestamp may lie in the past when it is appended; older ones are refused. For CreateTime alone."
+        "How far a record's timestamp may lie in the past when it is appended; a batch with an older one is refused. For CreateTime alone."
     ),
     number!(
         "message.timestamp.after.max.ms",
         timestamp_after_max_ms,
         long(0, Unit::Milliseconds),
-        "How far a batch's largest timestamp may lie in the future when it is appended; later ones are refused. For CreateTime alone."
+        "How far a record's timestamp may lie in the future when it is appended; a batch with a later one is refused. For CreateTime alone."
     ),
     kept!(
         "message.timestamp.difference.max.ms",

@@ -3,8 +3,11 @@
 //! - Every batch is checked and appended when the request is started, in the order of arrival, so that pipelined requests
 //!   keep their order; `acks=1` is answered then, `acks=all` when the records are below the high watermark, `acks=0` never.
 //! - One batch for each partition, as Kafka demands. A partition that is refused does not stop the others.
-//! - A topic with plugins goes through `placement`; what a plugin refuses is INVALID_RECORD with the records' indexes (KIP-467),
+//! - Every record is looked at before (`log::validate`): a batch that is not what its header says is INVALID_RECORD, a record out of
+//!   the topic's times INVALID_TIMESTAMP, one without a key in a compacted topic INVALID_RECORD, with the records' indexes (KIP-467).
+//! - A topic with plugins goes through `placement`; what a plugin refuses is INVALID_RECORD with the records' indexes,
 //!   a plugin that fails is POLICY_VIOLATION with its name.
+//! - zstd below version 7 is UNSUPPORTED_COMPRESSION_TYPE (KIP-110).
 //! - `acks=0` with an error closes the connection, the only sign that the protocol leaves.
 //!
 //! A transactional batch is appended while its transaction is held open. Up to version 11 its partition must have been added
@@ -35,13 +38,14 @@ use crate::kafka::error::{append_code, transaction_code};
 use crate::kafka::placement::{self, Placed, PlacementError};
 use crate::kafka::resources;
 use crate::kafka::topics::TopicHandle;
-use crate::log::batch::{self, Batch};
-use crate::log::{AppendError, Commit, PartitionLog};
+use crate::log::batch::{Batch, BatchHeader, Compression};
+use crate::log::{AppendError, Commit, PartitionLog, RecordError};
 use crate::plugin::RecordReject;
 use crate::types::Offset;
 
 pub const VERSIONS: RangeInclusive<i16> = 3..=12;
 
+const ZSTD_FROM: i16 = 7;
 const ABORTABLE_FROM: i16 = 11;
 const ADDS_PARTITIONS_FROM: i16 = 12;
 
@@ -69,7 +73,7 @@ impl IntoAnswer for ProduceAnswer {
 struct Refusal {
     code: ResponseError,
     message: String,
-    records: Vec<RecordReject>,
+    records: Vec<RecordError>,
 }
 
 impl Refusal {
@@ -84,7 +88,11 @@ impl Refusal {
 
 impl From<AppendError> for Refusal {
     fn from(error: AppendError) -> Self {
-        Self::new(append_code(&error), error.to_string())
+        let mut refusal = Self::new(append_code(&error), error.to_string());
+        if let AppendError::Records(refused) = error {
+            refusal.records = refused.records;
+        }
+        refusal
     }
 }
 
@@ -100,10 +108,11 @@ impl From<PlacementError> for Refusal {
                     "{} of the batch's records were rejected by a plugin",
                     records.len()
                 );
+                let record = |RecordReject { index, message, .. }| RecordError { index, message };
                 Self {
                     code: ResponseError::InvalidRecord,
                     message,
-                    records,
+                    records: records.into_iter().map(record).collect(),
                 }
             }
         }
@@ -280,7 +289,7 @@ fn refuse(
         .with_base_offset(-1)
         .with_log_append_time_ms(-1);
     if version >= 8 {
-        let record = |reject: RecordReject| {
+        let record = |reject: RecordError| {
             BatchIndexAndErrorMessage::default()
                 .with_batch_index(i32::try_from(reject.index).unwrap_or(i32::MAX))
                 .with_batch_index_error_message(Some(StrBytes::from_string(reject.message)))
@@ -304,7 +313,7 @@ fn produce_partition(
         );
         Refusal::new(ResponseError::UnknownTopicOrPartition, message)
     })?;
-    let batch = only_batch(data.records.clone(), handle)?;
+    let batch = only_batch(request, (handle, data.index), log, data.records.clone())?;
     let (bytes, records) = (
         batch.bytes.len() as u64,
         u64::try_from(batch.header.record_count).unwrap_or(0),
@@ -387,20 +396,28 @@ fn transaction_refusal(version: i16, error: &TransactionError) -> ResponseError 
     }
 }
 
-fn only_batch(records: Option<Bytes>, handle: &TopicHandle) -> Result<Batch, Refusal> {
-    let bound = usize::try_from(handle.config.max_message_bytes).unwrap_or(usize::MAX);
-    let mut batches = batch::parse(records.unwrap_or_default(), bound)?;
-    match (batches.pop(), batches.is_empty()) {
-        (Some(batch), true) => Ok(batch),
-        (None, _) => Err(Refusal::new(
-            ResponseError::InvalidRecord,
-            "the request carries no records for the partition",
-        )),
-        _ => Err(Refusal::new(
-            ResponseError::InvalidRecord,
-            "a partition's records must be one batch",
-        )),
+/// The batch for a partition, checked as its topic says.
+fn only_batch(
+    request: &Request<'_>,
+    (handle, index): (&TopicHandle, i32),
+    log: &PartitionLog,
+    records: Option<Bytes>,
+) -> Result<Batch, Refusal> {
+    let records = records.unwrap_or_default();
+    let version = request.context.version;
+    let compression = BatchHeader::read(&records).and_then(|header| header.compression());
+    if compression == Some(Compression::Zstd) && version < ZSTD_FROM {
+        return Err(Refusal::new(
+            ResponseError::UnsupportedCompressionType,
+            format!("zstd needs Produce version {ZSTD_FROM} or newer, not {version} (KIP-110)"),
+        ));
     }
+    log.admit(records).map_err(|error| {
+        let mut refusal = Refusal::from(error);
+        let name = &handle.topic.name;
+        refusal.message = format!("topic {name} partition {index}: {}", refusal.message);
+        refusal
+    })
 }
 
 /// Answers when what was appended is durable. All partitions are registered first and synced side by side, after the

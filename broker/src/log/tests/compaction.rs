@@ -479,12 +479,12 @@ fn a_record_without_a_key_is_refused() {
     let fixture = fixture();
     let logs = fixture.open_manually();
     let log = fixture.partition(&logs, 1);
-    let error = log.append(batch_of(&[b"no key"])).expect_err("refused");
-    assert!(
-        matches!(&error, AppendError::Invalid(message) if message.contains("record 0 has no key")),
-        "{error}"
-    );
-    assert_eq!(log.offsets().log_end, 0);
+    let error = log.admit(batch_of(&[b"no key"]).bytes);
+    let AppendError::Records(refused) = error.expect_err("refused") else {
+        panic!("the record is named");
+    };
+    assert_eq!(refused.records[0].index, 0);
+    assert!(refused.to_string().contains("no key"), "{refused}");
 }
 
 #[test]

@@ -17,6 +17,7 @@ mod repair;
 mod restart;
 mod retention;
 mod transactions;
+mod validation;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
