@@ -3,6 +3,7 @@
 //! - A [`Broker`] is the real binary in a process of its own, on ports the system chose, with a data directory that goes
 //!   away with it. Nothing here sleeps for it: it is ready when it prints `ready`.
 //! - A [`RawClient`] is one TCP connection that speaks frames: typed requests through `kafka-protocol`, or any bytes.
+//! - [`scram`] is the client's side of a login; [`RawClient::log_in`] does it whole.
 //! - A [`batch`] is a record batch as a producer would send it, built and checked here independently of the broker's code.
 //! - [`Transactional`] is what a producer with a transactional id asks for, in either dialect; [`fetch_all`] reads many
 //!   partitions as a consumer of either isolation does.
@@ -15,6 +16,7 @@ mod binary;
 mod broker;
 pub mod guests;
 mod raw;
+pub mod scram;
 mod seed;
 pub mod suite;
 mod transactions;

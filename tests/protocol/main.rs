@@ -21,6 +21,7 @@ mod describe_log_dirs;
 mod describe_producers;
 mod describe_transactions;
 mod end_txn;
+mod existence;
 mod fetch;
 mod find_coordinator;
 mod heartbeat;

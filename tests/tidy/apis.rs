@@ -12,6 +12,7 @@ const TESTS: &str = "tests/protocol/";
 const SHARED: &[&str] = &[
     "authorization",
     "command_line",
+    "existence",
     "main",
     "mod",
     "support",

@@ -3,11 +3,14 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
+use std::sync::Arc;
 
 use kafka_protocol::ResponseError;
 
 use super::context::Context;
+use super::topics::TopicHandle;
 use crate::catalog::{Operation, ResourceType};
+use crate::types::TopicId;
 
 /// The broker's name of a group on which the session may do this.
 ///
@@ -67,6 +70,78 @@ pub fn authorize_topics(
     for (outcome, allowed) in named.zip(allowed) {
         if !allowed {
             *outcome = Err(ResponseError::TopicAuthorizationFailed);
+        }
+    }
+}
+
+/// How a request names a topic.
+#[derive(Clone, Copy, Debug)]
+pub enum TopicReference<'a> {
+    Name(&'a str),
+    Id(TopicId),
+}
+
+/// The topics on which the session may do this, one outcome for each. Nothing here tells whether a topic exists to a session
+/// that may not know it: a name is authorized before it is looked up, and the id of a topic that the session may not even
+/// describe is as unknown as one that no topic has.
+pub fn handles<'a>(
+    context: &Context,
+    operation: Operation,
+    wanted: impl IntoIterator<Item = TopicReference<'a>>,
+) -> Vec<Result<Arc<TopicHandle>, ResponseError>> {
+    let topics = &context.services.topics;
+    let wanted: Vec<TopicReference<'_>> = wanted.into_iter().collect();
+    let name = |reference: &TopicReference<'_>| match *reference {
+        TopicReference::Name(name) => context.topic_in(name),
+        TopicReference::Id(id) => topics
+            .get_by_id(id)
+            .filter(|handle| context.topic_out(handle.topic.name.as_str()).is_some())
+            .map(|handle| handle.topic.name.to_string())
+            .ok_or(ResponseError::UnknownTopicId),
+    };
+    let mut names: Vec<Result<String, ResponseError>> = wanted.iter().map(name).collect();
+    let found_by_id: Vec<Option<String>> = wanted
+        .iter()
+        .zip(&names)
+        .map(|(reference, name)| match reference {
+            TopicReference::Id(_) => name.as_ref().ok().cloned(),
+            TopicReference::Name(_) => None,
+        })
+        .collect();
+    authorize_topics(context, operation, &mut names);
+    hide_ids(context, &found_by_id, &mut names);
+    let handle = |(reference, name): (&TopicReference<'_>, Result<String, ResponseError>)| {
+        let name = name?;
+        match *reference {
+            TopicReference::Name(_) => topics
+                .get(&name)
+                .ok_or(ResponseError::UnknownTopicOrPartition),
+            TopicReference::Id(id) => topics.get_by_id(id).ok_or(ResponseError::UnknownTopicId),
+        }
+    };
+    wanted.iter().zip(names).map(handle).collect()
+}
+
+/// Turns `TopicAuthorizationFailed` into `UnknownTopicId` for topics that were found by their ids and may not be described.
+fn hide_ids(
+    context: &Context,
+    found_by_id: &[Option<String>],
+    outcomes: &mut [Result<String, ResponseError>],
+) {
+    let denied = |outcome: &Result<_, _>| *outcome == Err(ResponseError::TopicAuthorizationFailed);
+    let refused = found_by_id.iter().zip(outcomes);
+    let mut refused: Vec<_> = refused
+        .filter_map(|(name, outcome)| Some((name.as_deref()?, outcome)))
+        .filter(|(_, outcome)| denied(outcome))
+        .collect();
+    if refused.is_empty() {
+        return;
+    }
+    let names: Vec<&str> = refused.iter().map(|(name, _)| *name).collect();
+    let described = context.authorize_each(Operation::Describe, ResourceType::Topic, &names);
+    for ((_, outcome), described) in refused.iter_mut().zip(described) {
+        if !described {
+            **outcome = Err(ResponseError::UnknownTopicId);
         }
     }
 }

@@ -14,10 +14,10 @@ use kafka_protocol::messages::delete_topics_response::DeletableTopicResult;
 use kafka_protocol::messages::{DeleteTopicsRequest, DeleteTopicsResponse, TopicName};
 use uuid::Uuid;
 
-use crate::catalog::{Operation, ResourceType};
+use crate::catalog::Operation;
 use crate::kafka::context::Context;
 use crate::kafka::error::message;
-use crate::kafka::resources;
+use crate::kafka::resources::{self, TopicReference};
 use crate::kafka::settings::{refusal, topic};
 use crate::kafka::topics::{TopicError, TopicHandle};
 use crate::types::TopicId;
@@ -93,32 +93,15 @@ fn find(context: &Context, asked: &DeleteTopicState) -> Result<Arc<TopicHandle>,
 }
 
 fn by_id(context: &Context, id: Uuid) -> Result<Arc<TopicHandle>, TopicError> {
-    let allowed = |operation, name: &str| context.authorize(operation, ResourceType::Topic, name);
-    let unknown = || {
-        refusal(
-            ResponseError::UnknownTopicId,
-            format!("no topic has the id {id}"),
-        )
-    };
-    let handle = context
-        .services
-        .topics
-        .get_by_id(TopicId(id))
-        .ok_or_else(unknown)?;
-    let name = handle.topic.name.as_str();
-    let Some(outside) = context.topic_out(name) else {
-        return Err(unknown());
-    };
-    if allowed(Operation::Delete, name) {
-        Ok(handle)
-    } else if allowed(Operation::Describe, name) {
-        Err(refusal(
-            ResponseError::TopicAuthorizationFailed,
-            format!("topic {outside}: DELETE is not allowed"),
-        ))
-    } else {
-        Err(unknown())
-    }
+    let wanted = [TopicReference::Id(TopicId(id))];
+    let mut found = resources::handles(context, Operation::Delete, wanted);
+    let found = found.pop().unwrap_or(Err(ResponseError::UnknownTopicId));
+    found.map_err(|code| match code {
+        ResponseError::TopicAuthorizationFailed => {
+            refusal(code, format!("topic {id}: DELETE is not allowed"))
+        }
+        code => refusal(code, format!("no topic has the id {id}")),
+    })
 }
 
 fn result(asked: DeleteTopicState, outcome: Result<Deleted, TopicError>) -> DeletableTopicResult {

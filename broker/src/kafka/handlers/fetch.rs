@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use kafka_protocol::messages::fetch_request::FetchPartition;
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::fetch_response::{AbortedTransaction, PartitionData};
 use kafka_protocol::messages::{FetchRequest, TopicName};
 use kafka_protocol::protocol::Encodable;
@@ -24,12 +24,13 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
-use crate::catalog::{Operation, ResourceType};
+use crate::catalog::Operation;
 use crate::env;
 use crate::kafka::ResponseError;
 use crate::kafka::apis::{Answer, IntoAnswer, ServeError};
 use crate::kafka::context::Context;
 use crate::kafka::error::read_code;
+use crate::kafka::resources::{self, TopicReference};
 use crate::kafka::topics::TopicHandle;
 use crate::log::{Isolation, PartitionLog, ReadError, Records};
 use crate::types::TopicId;
@@ -103,46 +104,19 @@ impl Target {
 
 fn resolve(context: &Context, request: FetchRequest) -> Vec<Target> {
     let by_id = context.version >= 13;
-    let find = |name: &TopicName, id: Uuid| {
-        if by_id {
-            return context
-                .services
-                .topics
-                .get_by_id(TopicId(id))
-                .ok_or(ResponseError::UnknownTopicId);
-        }
-        let name = context.topic_in(name)?;
-        context
-            .services
-            .topics
-            .get(&name)
-            .ok_or(ResponseError::UnknownTopicOrPartition)
+    let references = request.topics.iter().map(|topic| match by_id {
+        true => TopicReference::Id(TopicId(topic.topic_id)),
+        false => TopicReference::Name(&topic.topic),
+    });
+    let handles = resources::handles(context, Operation::Read, references);
+    let targets = request.topics.into_iter().zip(handles);
+    let target = |(topic, handle): (FetchTopic, _)| Target {
+        handle,
+        name: topic.topic,
+        id: topic.topic_id,
+        partitions: topic.partitions,
     };
-    let mut targets: Vec<Target> = request
-        .topics
-        .into_iter()
-        .map(|topic| Target {
-            handle: find(&topic.topic, topic.topic_id),
-            name: topic.topic,
-            id: topic.topic_id,
-            partitions: topic.partitions,
-        })
-        .collect();
-    let names: Vec<String> = targets
-        .iter()
-        .filter_map(|t| t.handle.as_ref().ok())
-        .map(|handle| handle.topic.name.to_string())
-        .collect();
-    let names: Vec<&str> = names.iter().map(String::as_str).collect();
-    let mut allowed = context
-        .authorize_each(Operation::Read, ResourceType::Topic, &names)
-        .into_iter();
-    for target in &mut targets {
-        if target.handle.is_ok() && !allowed.next().unwrap_or(false) {
-            target.handle = Err(ResponseError::TopicAuthorizationFailed);
-        }
-    }
-    targets
+    targets.map(target).collect()
 }
 
 /// What one pass over the partitions read, in the order asked for.
