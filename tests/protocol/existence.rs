@@ -4,7 +4,7 @@
 //! Driven by the broker's own table: every API in every version that it serves is asked what [`requests`] makes for it, once
 //! naming what is there and once what is not. An API without a line there fails the test.
 
-mod requests;
+pub mod requests;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,7 +13,7 @@ use harness::{Broker, RawClient};
 use kafka_protocol::messages::create_acls_request::AclCreation;
 use kafka_protocol::messages::{
     AddPartitionsToTxnRequest, ApiKey, CreateAclsRequest, InitProducerIdRequest, MetadataRequest,
-    TransactionalId, add_partitions_to_txn_request, metadata_request,
+    ProducerId, TransactionalId, add_partitions_to_txn_request, metadata_request,
 };
 use tidegate::kafka::apis::APIS;
 use uuid::Uuid;
@@ -63,7 +63,7 @@ const KINDS: [i8; 3] = [TOPIC, GROUP, TRANSACTIONAL_ID];
 const THERE: [&str; 3] = ["orders", "readers", "billing"];
 const MISSING: [&str; 3] = ["absent", "missing", "nowhere"];
 
-fn broker_with_users() -> Broker {
+pub fn broker_with_users() -> Broker {
     let broker = Broker::builder()
         .config(CONFIG)
         .start()
@@ -79,7 +79,8 @@ fn broker_with_users() -> Broker {
     broker
 }
 
-fn connect(broker: &Broker, user: &str) -> RawClient {
+/// A connection of one of [`USERS`], or of `root`.
+pub fn connect(broker: &Broker, user: &str) -> RawClient {
     let mut client = broker.connect();
     client
         .log_in(user, PASSWORD)
@@ -139,6 +140,19 @@ fn prepare(root: &mut RawClient) -> Named {
 }
 
 impl Named {
+    /// Names of nothing.
+    pub fn nothing() -> Self {
+        let [topic, group, transactional_id] = MISSING;
+        Self {
+            topic,
+            topic_id: Uuid::from_u128(0x5157_u128 << 100 | 0x4000_8000),
+            group,
+            transactional_id,
+            producer_id: ProducerId(0),
+            producer_epoch: 0,
+        }
+    }
+
     /// Every name as the wire and messages carry it. Those of what is missing are as long as those of what is there.
     fn bytes(&self) -> [Vec<u8>; 5] {
         [
@@ -152,22 +166,14 @@ impl Named {
 
     /// The same, but for one kind's resource, which is one that does not exist.
     fn without(&self, kind: i8) -> Self {
-        let [topic, group, transactional_id] = MISSING;
+        let mut names = self.clone();
+        let nothing = Self::nothing();
         match kind {
-            TOPIC => Self {
-                topic,
-                topic_id: Uuid::from_u128(0x5157_u128 << 100 | 0x4000_8000),
-                ..self.clone()
-            },
-            GROUP => Self {
-                group,
-                ..self.clone()
-            },
-            _ => Self {
-                transactional_id,
-                ..self.clone()
-            },
+            TOPIC => (names.topic, names.topic_id) = (nothing.topic, nothing.topic_id),
+            GROUP => names.group = nothing.group,
+            _ => names.transactional_id = nothing.transactional_id,
         }
+        names
     }
 }
 

@@ -40,6 +40,7 @@ mod sasl_authenticate;
 mod sasl_handshake;
 mod support;
 mod sync_group;
+mod tagged_fields;
 mod transactions;
 mod txn_offset_commit;
 mod write_txn_markers;

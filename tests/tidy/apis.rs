@@ -16,6 +16,7 @@ const SHARED: &[&str] = &[
     "main",
     "mod",
     "support",
+    "tagged_fields",
     "transactions",
     "wire",
 ];

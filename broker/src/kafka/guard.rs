@@ -8,6 +8,11 @@
 //!   fields are besides. A varint must fit in what is left of the frame. One that turns out to be the length of the bytes read next costs nothing; every
 //!   other one counts as elements, and all elements of a request together may be no more than its bytes (an element takes
 //!   at least one), and no more than [`MAX_ELEMENTS`].
+//! - **Numbers of tagged fields** may be anything, and a peer may send fields that are unknown here. What follows tells them
+//!   from counts: only behind such a number comes a varint that is, as it stands, the length of the bytes read next (the
+//!   lengths of strings are written one higher). A number that was taken for elements gives them back then. One that is
+//!   too large to be a count is answered as [`STAND_IN`], which reserves next to nothing, until that proof has come; without
+//!   it the request is refused. With it the frame is decoded again as it stands.
 //! - **Older versions** announce them as 32-bit integers, which scalars such as `max_bytes` are too. A value above the
 //!   bytes that are left is answered as one more than those: were it a count or a length, decoding fails. When decoding
 //!   succeeds it was a scalar, and the frame is decoded again as it stands. Where that proof would itself need room for
@@ -33,12 +38,15 @@ pub const MAX_ELEMENTS: usize = 1 << 20;
 /// version must be answerable in an older.
 const MAX_STRING: usize = i16::MAX as usize;
 
-/// The number of a tagged field is a varint too, and may be larger than what is left. Kafka counts them from 0; a field
-/// that is unknown here must not make a request unreadable up to this number. As a count it is too small to do harm.
-const MAX_TAG: usize = 64;
+/// The numbers of tagged fields that are known here lie below. Never taken for too large; as a count too small to do harm.
+const KNOWN_TAGS: usize = 64;
+
+/// Given to the decoder in place of a number that can only be a tagged field's: one that is unknown to it, and that does no
+/// harm as a count.
+const STAND_IN: u8 = KNOWN_TAGS as u8 + 1;
 
 /// The bytes of a varint of 32 bits.
-const MAX_VARINT_BYTES: u32 = 5;
+const MAX_VARINT_BYTES: usize = 5;
 
 /// Why a frame is not a request. Fit for the log and for the peer: it says nothing of the frame's contents.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -75,6 +83,7 @@ pub fn decode<T: Request>(frame: Bytes, version: i16) -> Result<T, DecodeError> 
     let flexible = T::header_version(version) >= 2;
     let mut guard = Guard::new(frame.clone(), flexible, T::KEY);
     let decoded = T::decode(&mut guard, version);
+    guard.convict();
     if let Some(refusal) = guard.refusal.take() {
         return Err(refusal);
     }
@@ -113,6 +122,14 @@ fn longest_field(api_key: i16) -> usize {
     }
 }
 
+/// A number that only a tagged field can have, and what must be read next to show that it is one.
+struct Suspect {
+    /// What it is else.
+    refusal: DecodeError,
+    /// The field's length, once it is read; then as many bytes must follow.
+    length: Option<usize>,
+}
+
 /// A frame that is read under suspicion.
 struct Guard {
     rest: Bytes,
@@ -121,11 +138,13 @@ struct Guard {
     longest_field: usize,
     /// Elements announced so far, in a flexible version.
     elements: usize,
-    /// The varint being read: its value so far and how many of its bytes had a successor.
-    varint: u64,
-    varint_bytes: u32,
+    /// How many bytes of a varint that was judged by its first one are still to be read.
+    varint_left: usize,
     /// The last varint, until the next read tells whether it was a length.
     announced: Option<usize>,
+    /// The elements that the varint right before it was taken for.
+    before: usize,
+    suspect: Option<Suspect>,
     /// In Produce, the 32-bit integers read in a row, but for the first of all, the timeout. After a partition's index
     /// comes the length of its records, which may be most of the frame; a count never follows an index.
     integers: u32,
@@ -142,9 +161,10 @@ impl Guard {
             flexible,
             longest_field: longest_field(api_key),
             elements: 0,
-            varint: 0,
-            varint_bytes: 0,
+            varint_left: 0,
             announced: None,
+            before: 0,
+            suspect: None,
             integers: 0,
             timeout_read: false,
             clamped: false,
@@ -162,57 +182,104 @@ impl Guard {
 
     /// Called before every read that is no part of a varint.
     fn settle(&mut self) {
-        self.varint = 0;
-        self.varint_bytes = 0;
+        self.convict();
+        self.count_announced();
+        self.before = 0;
+        self.varint_left = 0;
         self.integers = 0;
-        if let Some(announced) = self.announced.take() {
-            self.elements = self.elements.saturating_add(announced.saturating_sub(1));
+    }
+
+    fn count_announced(&mut self) {
+        self.before = self.announced.take().unwrap_or(0).saturating_sub(1);
+        self.elements = self.elements.saturating_add(self.before);
+    }
+
+    /// No proof came that the suspect is a tagged field's number.
+    fn convict(&mut self) {
+        if let Some(suspect) = self.suspect.take() {
+            self.refusal.get_or_insert(suspect.refusal);
+        }
+    }
+
+    fn refusal_of(&self, what: &'static str, announced: u64, limit: usize) -> DecodeError {
+        DecodeError::Announced {
+            position: self.position(),
+            what,
+            announced,
+            limit,
         }
     }
 
     fn refuse(&mut self, what: &'static str, announced: u64, limit: usize) -> TryGetError {
-        let position = self.position();
-        self.refusal.get_or_insert(DecodeError::Announced {
-            position,
-            what,
-            announced,
-            limit,
-        });
+        let refusal = self.refusal_of(what, announced, limit);
+        self.refusal.get_or_insert(refusal);
         TryGetError {
             requested: usize::try_from(announced).unwrap_or(usize::MAX),
             available: limit,
         }
     }
 
-    /// One byte of a varint, or a boolean, which reads as a varint of one byte. A boolean above 1, which no client
-    /// writes, can only make the check stricter.
-    fn varint_byte(&mut self, byte: u8) -> Result<(), TryGetError> {
-        self.varint |= u64::from(byte & 0x7f) << (7 * self.varint_bytes);
-        if byte >= 0x80 {
-            self.varint_bytes += 1;
-            if self.varint_bytes == MAX_VARINT_BYTES {
-                return Err(self.refuse("or more bytes in a varint of 32 bits", 6, 5));
-            }
-            return Ok(());
-        }
-        let value = self.varint;
+    /// What begins a varint, or a boolean, which reads as a varint of one byte. A boolean above 1, which no client writes,
+    /// can only make the check stricter. Returns the byte for the decoder.
+    fn varint(&mut self) -> Result<u8, TryGetError> {
         let after_index = self.is_produce() && self.integers > 0;
-        self.settle();
+        self.count_announced();
+        self.integers = 0;
+        let (value, bytes) = self.peek_varint()?;
+        let left = self.rest.len() - bytes;
         let most = if after_index {
-            self.rest.len()
+            left
         } else {
             let unspent = self.size.saturating_sub(self.elements);
-            let plausible = self.rest.len().min(unspent).max(MAX_TAG);
+            let plausible = left.min(unspent).max(KNOWN_TAGS);
             plausible.min(MAX_ELEMENTS.saturating_sub(self.elements))
         };
         // Lengths and counts are written one higher than they are, so that 0 can stand for null.
-        match usize::try_from(value) {
-            Ok(announced) if announced <= most.saturating_add(1) => {
-                self.announced = Some(announced);
-                Ok(())
+        if value <= most.saturating_add(1) {
+            self.announced = Some(value);
+            match &mut self.suspect {
+                Some(Suspect { length, .. }) if length.is_none() => *length = Some(value),
+                _ => self.convict(),
             }
-            _ => Err(self.refuse("elements or bytes", value.saturating_sub(1), most)),
+            self.varint_left = bytes - 1;
+            return self.rest.try_get_u8();
         }
+        self.convict();
+        self.rest.advance(bytes);
+        let announced = value.saturating_sub(1);
+        let error = TryGetError {
+            requested: announced,
+            available: most,
+        };
+        let refusal = self.refusal_of("elements or bytes", announced as u64, most);
+        if value <= usize::from(STAND_IN) || i32::try_from(value).is_err() {
+            self.refusal.get_or_insert(refusal);
+            return Err(error);
+        }
+        self.suspect = Some(Suspect {
+            refusal,
+            length: None,
+        });
+        self.clamped = true;
+        Ok(STAND_IN)
+    }
+
+    /// The varint that comes next, and how many bytes it takes.
+    fn peek_varint(&mut self) -> Result<(usize, usize), TryGetError> {
+        let mut value = 0u64;
+        for (index, byte) in self.rest.iter().take(MAX_VARINT_BYTES).enumerate() {
+            value |= u64::from(byte & 0x7f) << (7 * index);
+            if *byte < 0x80 {
+                return Ok((usize::try_from(value).unwrap_or(usize::MAX), index + 1));
+            }
+        }
+        if self.rest.len() < MAX_VARINT_BYTES {
+            return Err(TryGetError {
+                requested: self.rest.len() + 1,
+                available: self.rest.len(),
+            });
+        }
+        Err(self.refuse("or more bytes in a varint of 32 bits", 6, 5))
     }
 
     /// A 32-bit integer in a version in which it may be a count or a length.
@@ -246,9 +313,21 @@ impl Buf for Guard {
     }
 
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
-        let byte = self.rest.try_get_u8()?;
-        self.varint_byte(byte)?;
-        Ok(byte)
+        if !self.flexible {
+            self.settle();
+            return self.rest.try_get_u8();
+        }
+        if self.varint_left > 0 {
+            self.varint_left -= 1;
+            return self.rest.try_get_u8();
+        }
+        if self.refusal.is_some() {
+            return Err(TryGetError {
+                requested: 1,
+                available: 0,
+            });
+        }
+        self.varint()
     }
 
     fn try_get_i32(&mut self) -> Result<i32, TryGetError> {
@@ -273,8 +352,13 @@ impl ByteBuf for Guard {
     }
 
     fn get_bytes(&mut self, size: usize) -> Bytes {
-        // A tagged field's size is written as it is, every other length one higher.
-        if self.announced == Some(size) || self.announced == size.checked_add(1) {
+        // A tagged field's length is written as it is, every other one higher.
+        if self.announced == Some(size) {
+            self.announced = None;
+            self.elements = self.elements.saturating_sub(self.before);
+            let is_proven = |suspect: &mut Suspect| suspect.length == Some(size);
+            drop(self.suspect.take_if(is_proven));
+        } else if self.announced == size.checked_add(1) {
             self.announced = None;
         }
         self.settle();

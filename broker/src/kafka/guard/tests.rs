@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt::Debug;
 use std::time::{Duration, Instant};
 
@@ -319,6 +320,138 @@ fn large_records_pass_and_large_strings_do_not() {
     assert!(matches!(
         decode::<HeartbeatRequest>(frame(MAX_STRING + 1), 4),
         Err(DecodeError::Announced { .. })
+    ));
+}
+
+#[test]
+fn every_api_of_the_table_is_tested_here() {
+    fn add<T: Request>(keys: &mut BTreeSet<i16>) {
+        keys.insert(T::KEY);
+    }
+    let mut keys = BTreeSet::new();
+    for_each_request!(add(&mut keys));
+    let served = crate::kafka::apis::APIS.iter().map(|api| api.key as i16);
+    assert_eq!(keys, served.collect());
+}
+
+/// Numbers of tagged fields that nobody knows yet: small, above what is left of most frames, and the largest.
+const UNKNOWN_TAGS: [u32; 5] = [60, 300, 10_000, 1 << 20, i32::MAX as u32];
+
+fn put_varint(frame: &mut BytesMut, mut value: u32) {
+    while value >= 0x80 {
+        frame.put_u8(value as u8 | 0x80);
+        value >>= 7;
+    }
+    frame.put_u8(value as u8);
+}
+
+#[test]
+fn unknown_tagged_fields_of_any_number_are_passed_over() {
+    fn check<T: Request + PartialEq + Debug>(random: &mut Random) {
+        for version in versions::<T>() {
+            if T::header_version(version) < 2 {
+                continue;
+            }
+            // The tagged fields of a request stand at its end, and an empty list of them is one byte.
+            let frame = sample::<T>(random, version);
+            let plain = T::decode(&mut frame.clone(), version).expect("valid");
+            if frame.last() != Some(&0) {
+                continue;
+            }
+            for length in [0, 1, 3, 200] {
+                let mut longer = BytesMut::from(&frame[..frame.len() - 1]);
+                longer.put_u8(UNKNOWN_TAGS.len() as u8);
+                for tag in UNKNOWN_TAGS {
+                    put_varint(&mut longer, tag);
+                    put_varint(&mut longer, length);
+                    longer.extend(std::iter::repeat_n(7, length as usize));
+                }
+                let place = format!("API {} version {version}", T::KEY);
+                let longer = longer.freeze();
+                let decoded = decode::<T>(longer.clone(), version);
+                let known = T::decode(&mut longer.clone(), version).expect("valid");
+                assert_ne!(known, plain, "{place}: they are there");
+                assert_eq!(decoded, Ok(known), "{place}");
+            }
+        }
+    }
+    let mut random = Random::from_clock("guard tags");
+    for_each_request!(check(&mut random));
+}
+
+#[test]
+fn unknown_tagged_fields_of_elements_take_nothing_from_the_budget() {
+    use metadata_request::MetadataRequestTopic;
+    let topic = |tag: u32| {
+        MetadataRequestTopic::default()
+            .with_name(Some(TopicName(StrBytes::from_static_str("orders"))))
+            .with_unknown_tagged_field(tag as i32, Bytes::from_static(b"new"))
+    };
+    for tag in UNKNOWN_TAGS {
+        let request = MetadataRequest::default().with_topics(Some(vec![topic(tag); 2_000]));
+        let decoded = decode::<MetadataRequest>(encoded(&request, 12), 12);
+        assert!(decoded.as_ref() == Ok(&request), "tag {tag}");
+    }
+}
+
+#[test]
+fn a_lie_is_not_taken_for_a_tagged_field() {
+    // Each announces 100,000 or more elements where a tagged field cannot be.
+    let lie = |frame: &mut BytesMut| put_varint(frame, 100_001);
+    let followed_by = |what: &[u8]| {
+        let mut frame = BytesMut::new();
+        lie(&mut frame);
+        frame.put_slice(what);
+        frame.freeze()
+    };
+    let refused = |outcome: Result<(), DecodeError>| {
+        assert!(
+            matches!(
+                outcome,
+                Err(DecodeError::Announced {
+                    announced: 100_000,
+                    position: 3,
+                    ..
+                })
+            ),
+            "{outcome:?}"
+        );
+    };
+    let strings = [
+        &[4u8, b'a', b'b', b'c'][..],
+        &[0; 90],
+        &[1; 90],
+        &[2, 2, 2, 2],
+    ];
+    for bytes in strings {
+        let groups = decode::<DescribeGroupsRequest>(followed_by(bytes), 5);
+        refused(groups.map(drop));
+        let id = decode::<HeartbeatRequest>(followed_by(bytes), 4);
+        refused(id.map(drop));
+        let topics = decode::<CreatePartitionsRequest>(followed_by(bytes), 3);
+        refused(topics.map(drop));
+    }
+    // The number of tagged fields itself, and the length of one.
+    let mut count = BytesMut::from(&encoded(&ListGroupsRequest::default(), 3)[..]);
+    count.truncate(count.len() - 1);
+    lie(&mut count);
+    count.put_slice(&[70, 1, 9]);
+    assert!(matches!(
+        decode::<ListGroupsRequest>(count.freeze(), 3),
+        Err(DecodeError::Announced {
+            announced: 100_000,
+            ..
+        })
+    ));
+    let mut length = BytesMut::from(&[1, 70][..]);
+    lie(&mut length);
+    length.put_slice(&[9; 90]);
+    assert!(matches!(
+        decode::<ListGroupsRequest>(length.freeze(), 3),
+        Err(DecodeError::Announced {
+            announced: 100_000,
+            ..
+        })
     ));
 }
 
