@@ -3,9 +3,11 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use tidegate::plugin::{FailureKind, Transformed};
+use tidegate::config::PluginConfig;
+use tidegate::log::records::Record;
+use tidegate::plugin::{FailureKind, OnPoison, Transformed};
 
-use crate::support::{Fixture, pair};
+use crate::support::{Fixture, pair, record};
 
 /// Whether a failure is the expected one; texts of the runtime's own are matched by a part.
 fn check(fixture: &Fixture, mode: &str, expected: &FailureKind) {
@@ -163,23 +165,131 @@ fn faults_are_found_in_the_dry_run() {
 }
 
 #[test]
-fn repeated_faults_suspend_a_plugin_until_a_probe_succeeds() {
+fn repeated_faults_suspend_a_plugin_for_their_topic_until_a_probe_succeeds() {
     let fixture = Fixture::new();
     fixture.deploy("bad", "hostile", &[("mode", "trap")]);
-    let good = || fixture.transform_on("other", "bad", &pair());
+    let other = || fixture.transform_on("other", "bad", &pair());
     let bad = || fixture.transform("bad", &pair()).unwrap_err().name();
+    let suspended = || fixture.host.status()[0].suspended_topics.clone();
     for _ in 0..5 {
         assert_eq!(bad(), "trap");
     }
-    assert!(fixture.host.status()[0].suspended);
-    assert_eq!(good(), Err(FailureKind::Suspended));
+    assert_eq!(suspended(), ["hostile"]);
+    assert_eq!(bad(), "suspended");
+    assert_eq!(other(), Ok(Transformed::Unchanged), "another topic");
     fixture.clock.advance(5000);
     assert_eq!(bad(), "trap", "the probe");
-    assert_eq!(good(), Err(FailureKind::Suspended));
-    fixture.clock.advance(5000);
-    assert_eq!(good(), Ok(Transformed::Unchanged));
-    assert_eq!(good(), Ok(Transformed::Unchanged));
-    assert!(!fixture.host.status()[0].suspended);
+    assert_eq!(bad(), "suspended");
+    assert_eq!(suspended(), ["hostile"]);
+    fixture.deploy("bad", "hostile", &[("mode", "poison")]);
+    assert_eq!(
+        fixture.transform("bad", &pair()),
+        Ok(Transformed::Unchanged),
+        "a new revision starts afresh"
+    );
+}
+
+/// Records whose values are these.
+fn values(values: &[&str]) -> Vec<Record> {
+    (0..)
+        .zip(values)
+        .map(|(offset_delta, value)| Record {
+            offset_delta,
+            ..record(None, Some(value))
+        })
+        .collect()
+}
+
+#[test]
+fn poison_records_are_their_senders_and_never_suspend_a_plugin() {
+    let fixture = Fixture::new();
+    fixture.deploy("mask", "hostile", &[("mode", "poison")]);
+    let mut batch = vec!["good"; 500];
+    (batch[77], batch[400]) = ("trap", "loop");
+    let batch = values(&batch);
+    for _ in 0..7 {
+        let Ok(Transformed::Rejected(rejects)) = fixture.transform("mask", &batch) else {
+            panic!("poison is rejected");
+        };
+        let found: Vec<_> = rejects.iter().map(|reject| reject.index).collect();
+        assert!(
+            !found.is_empty() && [77, 400].starts_with(&found),
+            "{found:?}"
+        );
+        assert_eq!(rejects[0].code, "poison");
+        assert!(
+            rejects[0].message.contains("trapped: wasm `unreachable`"),
+            "{}",
+            rejects[0].message
+        );
+        let alone = fixture.transform("mask", &values(&["trap"]));
+        assert!(matches!(alone, Ok(Transformed::Rejected(_))), "{alone:?}");
+    }
+    assert!(fixture.host.status()[0].suspended_topics.is_empty());
+    assert_eq!(
+        fixture.transform("mask", &pair()),
+        Ok(Transformed::Unchanged)
+    );
+    let with = |on_poison| {
+        let batch = values(&["good", "trap", "good"]);
+        fixture.transform_with(on_poison, "hostile", "mask", &batch)
+    };
+    assert_eq!(with(OnPoison::Keep), Ok(Transformed::Unchanged));
+    let kept = Transformed::Keep(vec![true, false, true]);
+    assert_eq!(with(OnPoison::Drop), Ok(kept));
+}
+
+#[test]
+fn what_is_too_much_at_once_is_put_to_the_plugin_in_parts() {
+    let fixture = Fixture::new();
+    fixture.deploy("hungry", "hostile", &[("mode", "hungry")]);
+    for _ in 0..7 {
+        let answer = fixture.transform("hungry", &values(&["good"; 64]));
+        assert_eq!(answer, Ok(Transformed::Unchanged));
+    }
+    assert!(fixture.host.status()[0].suspended_topics.is_empty());
+}
+
+/// A batch of nothing but poison costs what the bounds on bisecting say, and is refused.
+#[test]
+fn bisecting_is_bounded() {
+    let fixture = Fixture::new();
+    fixture.deploy("mask", "hostile", &[("mode", "poison")]);
+    let Ok(Transformed::Rejected(rejects)) = fixture.transform("mask", &values(&["trap"; 5000]))
+    else {
+        panic!("poison is rejected");
+    };
+    assert!(rejects.len() < 64, "{}", rejects.len());
+    let started = Instant::now();
+    fixture.transform("mask", &values(&["loop"; 5000])).unwrap();
+    // 16 deadlines of 20 ms of processor time; other tests share the processor.
+    assert!(started.elapsed() < Duration::from_secs(10));
+}
+
+#[test]
+fn instances_share_a_bound_on_memory_and_a_call_that_meets_it_is_no_fault() {
+    let fixture = Fixture::with(PluginConfig {
+        max_total_memory_bytes: 8 << 20,
+        ..PluginConfig::default()
+    });
+    fixture.deploy("hungry", "hostile", &[("mode", "hungry")]);
+    for _ in 0..7 {
+        let failure = fixture
+            .transform("hungry", &values(&["good"; 10]))
+            .unwrap_err();
+        assert_eq!(
+            failure,
+            FailureKind::Overloaded(
+                "plugin instances hold 8388608 bytes of memory (plugins.max-total-memory-bytes)"
+                    .into()
+            )
+        );
+    }
+    assert!(fixture.host.status()[0].suspended_topics.is_empty());
+    assert_eq!(
+        fixture.transform("hungry", &values(&["good"])),
+        Ok(Transformed::Unchanged)
+    );
 }
 
 #[test]

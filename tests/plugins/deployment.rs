@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::fs;
 
-use tidegate::plugin::{BatchOrigin, DeployError, FailureKind, Transformed};
+use tidegate::plugin::{BatchOrigin, DeployError, FailureKind, OnPoison, Transformed};
 
-use crate::support::{Fixture, pair};
+use crate::support::{Fixture, pair, terms};
 
 fn files(fixture: &Fixture, extension: &str) -> usize {
     let plugins = fs::read_dir(fixture.directory.path().join("plugins"));
@@ -163,7 +163,10 @@ fn a_plugin_serves_only_the_place_that_its_world_is_for() {
         partition: 0,
         base_sequence: None,
     };
-    let missing = fixture.host.assign("x", &origin, 1, &[]).unwrap_err();
+    let missing = fixture
+        .host
+        .assign("x", &origin, 1, &[], terms(OnPoison::Reject));
+    let missing = missing.unwrap_err();
     assert_eq!(
         missing.to_string(),
         "plugin x (revision 0): is not deployed"

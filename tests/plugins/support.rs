@@ -13,7 +13,8 @@ use tidegate::env::Clock;
 use tidegate::log::records::Record;
 use tidegate::observe::Metrics;
 use tidegate::plugin::{
-    BatchOrigin, DeployError, FailureKind, PluginHost, RevisionStore, Transformed,
+    BatchOrigin, DeployError, Effort, FailureKind, OnPoison, PluginHost, RevisionStore, Terms,
+    Transformed,
 };
 
 /// Entries in memory, as the catalog would keep them.
@@ -61,7 +62,7 @@ impl Fixture {
         Self::with(config)
     }
 
-    fn with(config: PluginConfig) -> Self {
+    pub fn with(config: PluginConfig) -> Self {
         let store = Arc::new(MemoryStore::default());
         let directory = tempfile::tempdir().unwrap();
         let clock = Clock::manual(1_000_000);
@@ -112,14 +113,30 @@ impl Fixture {
         plugin: &str,
         records: &[Record],
     ) -> Result<Transformed, FailureKind> {
+        self.transform_with(OnPoison::Reject, topic, plugin, records)
+    }
+
+    pub fn transform_with(
+        &self,
+        on_poison: OnPoison,
+        topic: &str,
+        plugin: &str,
+        records: &[Record],
+    ) -> Result<Transformed, FailureKind> {
         self.host
-            .transform(plugin, &origin(topic), records)
+            .transform(plugin, &origin(topic), records, terms(on_poison))
             .map_err(|failure| failure.kind)
     }
 
     pub fn assign(&self, plugin: &str, records: &[Record]) -> Result<Vec<u32>, FailureKind> {
         self.host
-            .assign(plugin, &origin("hostile"), 6, records)
+            .assign(
+                plugin,
+                &origin("hostile"),
+                6,
+                records,
+                terms(OnPoison::Reject),
+            )
             .map_err(|failure| failure.kind)
     }
 }
@@ -138,6 +155,13 @@ fn open(
         clock.clone(),
     )
     .unwrap()
+}
+
+pub fn terms(on_poison: OnPoison) -> Terms {
+    Terms {
+        on_poison,
+        effort: Effort::Full,
+    }
 }
 
 fn origin(topic: &str) -> BatchOrigin<'_> {

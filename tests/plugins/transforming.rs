@@ -103,12 +103,15 @@ fn columns_that_are_not_asked_for_are_neither_sent_nor_overwritten() {
 #[test]
 fn a_guests_errors_reach_the_caller_as_what_they_are() {
     let fixture = Fixture::new();
-    for (mode, text) in [("refuse", "not today"), ("retry", "try again after 250 ms")] {
+    for (mode, told) in [
+        ("refuse", FailureKind::Refused("not today".into())),
+        (
+            "retry",
+            FailureKind::CallError("try again after 250 ms".into()),
+        ),
+    ] {
         fixture.deploy(mode, "hostile", &[("mode", mode)]);
-        assert_eq!(
-            fixture.transform(mode, &pair()),
-            Err(FailureKind::CallError(text.into()))
-        );
+        assert_eq!(fixture.transform(mode, &pair()), Err(told));
     }
     fixture.deploy("book", "hostile", &[("mode", "reject-with-a-book")]);
     let Ok(Transformed::Rejected(rejects)) = fixture.transform("book", &pair()) else {

@@ -126,7 +126,11 @@ fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
     }
     group_lag(services, sink);
     for plugin in services.plugins.status() {
-        sink.plugin(&plugin.name, plugin.revision, plugin.suspended);
+        sink.plugin(
+            &plugin.name,
+            plugin.revision,
+            !plugin.suspended_topics.is_empty(),
+        );
     }
     for listener in &services.config.listeners {
         sink.connection_limit(&listener.name, listener.max_connections);

@@ -24,6 +24,8 @@ pub struct PluginConfig {
     pub breaker_faults: u32,
     pub breaker_window: Duration,
     pub breaker_backoff: Duration,
+    /// Bytes of linear memory of all instances in sum.
+    pub max_total_memory_bytes: u64,
 }
 
 /// `[plugins.preload.NAME]`: one plugin that is deployed at start.
@@ -48,6 +50,7 @@ impl Default for PluginConfig {
             breaker_faults: 5,
             breaker_window: Duration::from_secs(30),
             breaker_backoff: Duration::from_secs(5),
+            max_total_memory_bytes: 256 << 20,
         }
     }
 }
@@ -85,6 +88,15 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             max: 1 << 30
         },
         "Memory of one plugin instance at most. A call that asks for more fails and costs the instance."
+    ),
+    setting!(
+        plugins.max_total_memory_bytes,
+        "max-total-memory-bytes",
+        Kind::Size {
+            min: 1 << 20,
+            max: 1 << 40
+        },
+        "Memory of all plugin instances in sum. Above half of it no instance waits for its next call; a call that would go over it fails, and its producer tries again."
     ),
     setting!(
         plugins.partitioner_deadline,
@@ -129,7 +141,7 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             min: 1,
             max: 10_000
         },
-        "Faults within breaker-window after which a plugin is suspended: its failure policy then applies without a call."
+        "Faults within breaker-window after which a plugin is suspended for a topic: the topic's failure policy then applies without a call. What single records or a batch's size bring about is no fault of the plugin."
     ),
     setting!(
         plugins.breaker_window,
@@ -147,7 +159,7 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             min: 10,
             max: 3_600_000
         },
-        "How long a suspended plugin rests before one call tries it again; doubled after each failed try."
+        "How long a suspended plugin rests before one call tries it again, and after each failed try."
     ),
 ];
 

@@ -103,13 +103,13 @@ pub enum TransformFailure {
     /// The batch is refused.
     #[default]
     Reject,
-    /// The batch is written as it came.
-    Pass,
+    /// The batch is written as it came: whatever the transform was there to mask or to keep out is stored in the clear.
+    PassUnmasked,
     /// The batch's records are dropped; its offsets remain as a gap.
     Drop,
 }
 
-choices!(TransformFailure, Reject: "reject", Pass: "pass", Drop: "drop");
+choices!(TransformFailure, Reject: "reject", PassUnmasked: "pass-unmasked", Drop: "drop");
 
 /// One wrong topic setting: what was wrong, and what would be right.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]

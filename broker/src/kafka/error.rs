@@ -7,6 +7,7 @@ use crate::catalog::CatalogError;
 use crate::coordinator::GroupError;
 use crate::coordinator::transaction::{Refusal, TransactionError};
 use crate::log::{AppendError, ReadError};
+use crate::plugin::FailureKind;
 
 /// The longest message that an answer carries, in bytes. Names from the request come back in messages; a string of an old
 /// version holds 32,767 bytes, and an answer that cannot be written would cost the client its connection.
@@ -42,6 +43,27 @@ pub fn append_code(error: &AppendError) -> ResponseError {
         AppendError::FencedCoordinator { .. } => ResponseError::TransactionCoordinatorFenced,
         AppendError::Storage(_) | AppendError::Stopped(_) => ResponseError::KafkaStorageError,
         AppendError::Deleted => ResponseError::UnknownTopicOrPartition,
+    }
+}
+
+/// The code of a plugin that gave no answer. What passes is NOT_ENOUGH_REPLICAS: of the retriable codes the one on which Java,
+/// librdkafka, franz-go and Sarama all send the same batch again (Sarama gives up at KAFKA_STORAGE_ERROR), and it says the
+/// truth that nothing was appended. What the plugin or the host refuses for good is an error for good.
+pub fn plugin_code(failure: &FailureKind) -> ResponseError {
+    match failure {
+        FailureKind::Rejected(_) | FailureKind::Input(_) => ResponseError::InvalidRecord,
+        FailureKind::Refused(_) => ResponseError::PolicyViolation,
+        FailureKind::NotDeployed
+        | FailureKind::WrongWorld(_)
+        | FailureKind::Trap(_)
+        | FailureKind::Deadline(_)
+        | FailureKind::Memory(_)
+        | FailureKind::BadOutput(_)
+        | FailureKind::CallError(_)
+        | FailureKind::Suspended
+        | FailureKind::Unavailable(_)
+        | FailureKind::Overloaded(_)
+        | FailureKind::NotQuick => ResponseError::NotEnoughReplicas,
     }
 }
 
@@ -141,6 +163,37 @@ pub fn catalog_code(error: &CatalogError) -> ResponseError {
 mod tests {
     use super::*;
     use crate::coordinator::transaction::State;
+
+    #[test]
+    fn a_plugins_passing_failure_is_tried_again_and_a_decision_is_not() {
+        let text = || "why".to_owned();
+        let passing = [
+            FailureKind::NotDeployed,
+            FailureKind::WrongWorld(text()),
+            FailureKind::Trap(text()),
+            FailureKind::Deadline(20),
+            FailureKind::Memory(1),
+            FailureKind::BadOutput(text()),
+            FailureKind::CallError(text()),
+            FailureKind::Suspended,
+            FailureKind::Unavailable(text()),
+            FailureKind::Overloaded(text()),
+            FailureKind::NotQuick,
+        ];
+        for failure in passing {
+            let code = plugin_code(&failure);
+            assert!(code.is_retriable() && code.code() == 19, "{failure}");
+        }
+        let decisions = [
+            (FailureKind::Rejected(Vec::new()), 87),
+            (FailureKind::Input(text()), 87),
+            (FailureKind::Refused(text()), 44),
+        ];
+        for (failure, expected) in decisions {
+            let code = plugin_code(&failure);
+            assert!(!code.is_retriable() && code.code() == expected, "{failure}");
+        }
+    }
 
     #[test]
     fn every_refusal_of_a_transaction_has_the_code_that_clients_act_on() {

@@ -19,12 +19,17 @@ use crate::config::TransformFailure;
 use crate::log::batch::Batch;
 use crate::log::lane::{self, Verdict, Wait};
 use crate::log::marks::{Indexes, Mark};
-use crate::log::records::{self, BatchTemplate, Record};
+use crate::log::records::{self, BatchTemplate, Bounds, Record};
 use crate::log::{AppendError, Appended, PartitionLog, Sequence};
 use crate::plugin::{
-    BatchOrigin, FailureKind, KEEP_PARTITION, PluginFailure, PluginHost, RecordReject, Transformed,
+    BatchOrigin, Effort, FailureKind, KEEP_PARTITION, OnPoison, PluginFailure, PluginHost,
+    RecordReject, Terms, Transformed,
 };
 use crate::types::{Offset, PartitionIndex};
+
+/// What a batch may take in memory when it is taken apart, in multiples of what it may decompress to: a short record is held
+/// by ten times its bytes.
+const MEMORY_FACTOR: usize = 4;
 
 /// One partition as its producers see it.
 #[derive(Debug, Default)]
@@ -115,7 +120,7 @@ pub fn place(
         let batch = request.batch.clone();
         return request.append_in_lane(batch);
     }
-    let mut records = records::decode(&request.batch, max_decompressed)?;
+    let mut records = request.decode(max_decompressed)?;
     records.retain(|record| !request.there.contains(index_of(record)));
     let indexes: Vec<u32> = records.iter().map(index_of).collect();
     let targets = request
@@ -167,15 +172,37 @@ impl Request<'_> {
         }
     }
 
+    /// The batch's records, as far as plugins may be shown them. What goes over the bound is the client's fault, and is counted.
+    fn decode(&self, max_decompressed: usize) -> Result<Vec<Record>, AppendError> {
+        let bounds = Bounds {
+            decompressed: max_decompressed,
+            memory: max_decompressed.saturating_mul(MEMORY_FACTOR),
+            setting: "plugins.max-decompressed-bytes",
+        };
+        records::decode_within(&self.batch, bounds).inspect_err(|error| {
+            if let (AppendError::Invalid(_), Some(plugin)) = (error, self.topic.plugins().next()) {
+                self.plugins.count_refused(plugin);
+            }
+        })
+    }
+
     /// A target for each record, or `None` when all stay in their lane.
     fn assign(&self, records: &[Record]) -> Result<Option<Vec<PartitionIndex>>, PlacementError> {
         let Some(partitioner) = &self.topic.config.partitioner else {
             return Ok(None);
         };
         let count = u32::try_from(self.topic.logs.len()).unwrap_or(u32::MAX);
+        let keeps = self.topic.config.partitioner_failure_client_choice;
+        let terms = Terms {
+            on_poison: match keeps {
+                true => OnPoison::Keep,
+                false => OnPoison::Reject,
+            },
+            effort: Effort::Full,
+        };
         let answer = match self
             .plugins
-            .assign(partitioner, &self.origin(), count, records)
+            .assign(partitioner, &self.origin(), count, records, terms)
         {
             Ok(answer) => answer,
             // A record that the plugin will never accept is no failure of the plugin.
@@ -183,7 +210,7 @@ impl Request<'_> {
                 kind: FailureKind::Rejected(records),
                 ..
             }) => return Err(PlacementError::Rejected(records)),
-            Err(_) if self.topic.config.partitioner_failure_client_choice => return Ok(None),
+            Err(_) if keeps => return Ok(None),
             Err(failure) => return Err(PlacementError::Plugin(failure)),
         };
         let target = |choice: u32| match choice {
@@ -198,19 +225,29 @@ impl Request<'_> {
     }
 
     fn transform(&self, records: Vec<Record>) -> Result<Outcome, PlacementError> {
+        let on_failure = self.topic.config.transform_failure;
+        let terms = Terms {
+            on_poison: match on_failure {
+                TransformFailure::Reject => OnPoison::Reject,
+                TransformFailure::PassUnmasked => OnPoison::Keep,
+                TransformFailure::Drop => OnPoison::Drop,
+            },
+            effort: Effort::Full,
+        };
         let mut outcome = Outcome::Unchanged(records);
         for name in &self.topic.config.transforms {
             let answer = match &outcome {
                 Outcome::Unchanged(records) => {
-                    self.plugins.transform(name, &self.origin(), records)
+                    self.plugins.transform(name, &self.origin(), records, terms)
                 }
                 Outcome::Changed(pairs) => {
                     let records: Vec<Record> =
                         pairs.iter().map(|(_, record)| record.clone()).collect();
-                    self.plugins.transform(name, &self.origin(), &records)
+                    self.plugins
+                        .transform(name, &self.origin(), &records, terms)
                 }
             };
-            match (answer, self.topic.config.transform_failure) {
+            match (answer, on_failure) {
                 (Ok(Transformed::Rejected(rejects)), _) => {
                     let error = PlacementError::Rejected(rejects);
                     return Err(error.with_indexes(&outcome.indexes()));
@@ -219,7 +256,9 @@ impl Request<'_> {
                 (Err(failure), TransformFailure::Reject) => {
                     return Err(PlacementError::Plugin(failure));
                 }
-                (Err(_), TransformFailure::Pass) => {}
+                (Err(_), TransformFailure::PassUnmasked) => {
+                    self.plugins.count_passed(name, outcome.len());
+                }
                 (Err(_), TransformFailure::Drop) => outcome = Outcome::Changed(Vec::new()),
             }
         }
@@ -383,6 +422,13 @@ impl Request<'_> {
 }
 
 impl Outcome {
+    fn len(&self) -> usize {
+        match self {
+            Self::Unchanged(records) => records.len(),
+            Self::Changed(pairs) => pairs.len(),
+        }
+    }
+
     /// The indexes, in the client's batch, of the records that are left.
     fn indexes(&self) -> Vec<u32> {
         match self {

@@ -24,7 +24,44 @@ pub struct Record {
     pub timestamp: TimestampMs,
     pub key: Option<Bytes>,
     pub value: Option<Bytes>,
-    pub headers: Vec<(Bytes, Option<Bytes>)>,
+    pub headers: Vec<Header>,
+}
+
+/// Name and value.
+type Header = (Bytes, Option<Bytes>);
+
+/// How far a batch is taken apart.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Bounds {
+    /// Bytes behind the header, decompressed.
+    pub decompressed: usize,
+    /// Bytes of memory: those, and what holds each record and each header. The shortest header has two bytes and is held by
+    /// sixty-four.
+    pub memory: usize,
+    /// The setting behind both, for the message of a refusal.
+    pub setting: &'static str,
+}
+
+/// What is left of the memory that a batch's records may take.
+struct Room {
+    left: usize,
+    /// What did not fit.
+    refused: Option<usize>,
+}
+
+impl Room {
+    fn take(&mut self, count: usize, each: usize) -> Option<()> {
+        match self.left.checked_sub(count.saturating_mul(each)) {
+            Some(left) => {
+                self.left = left;
+                Some(())
+            }
+            None => {
+                self.refused = Some(count);
+                None
+            }
+        }
+    }
 }
 
 /// Reads varints and slices off the front of a shared buffer.
@@ -71,11 +108,12 @@ impl Cursor {
         self.slice(length).map(|rest| Cursor { rest })
     }
 
-    fn headers(&mut self) -> Option<Vec<(Bytes, Option<Bytes>)>> {
+    fn headers(&mut self, room: &mut Room) -> Option<Vec<Header>> {
         let count = self.length()?;
         if count > self.rest.len() / MIN_HEADER_BYTES {
             return None;
         }
+        room.take(count, size_of::<Header>())?;
         let mut headers = Vec::with_capacity(count);
         for _ in 0..count {
             let length = self.length()?;
@@ -131,17 +169,68 @@ fn open(batch: &Batch, max_decompressed: usize) -> Result<(Cursor, usize), Appen
 
 /// The records of a batch, decompressed to at most `max_decompressed` bytes, with counts and lengths checked.
 pub fn decode(batch: &Batch, max_decompressed: usize) -> Result<Vec<Record>, AppendError> {
-    let (mut cursor, count) = open(batch, max_decompressed)?;
-    let malformed = |index: usize, what: &str| {
-        Err(AppendError::Corrupt(format!(
-            "record {index} of {count}: {what}"
-        )))
+    let (cursor, count) = open(batch, max_decompressed)?;
+    let room = Room {
+        left: usize::MAX,
+        refused: None,
     };
+    decode_all(batch, (cursor, count), room).map_err(|error| match error {
+        DecodeError::Wrong(error) => error,
+        DecodeError::NoRoom(what) => AppendError::Invalid(what),
+    })
+}
+
+/// As `decode`, for a batch that anybody may have made: nothing is allocated for records and headers that the bounds have no
+/// room for. Over them the batch is invalid, and the message names the setting.
+pub fn decode_within(batch: &Batch, bounds: Bounds) -> Result<Vec<Record>, AppendError> {
+    let Bounds {
+        decompressed,
+        memory,
+        setting,
+    } = bounds;
+    let (cursor, count) = open(batch, decompressed).map_err(|error| match error {
+        AppendError::Invalid(what) => AppendError::Invalid(format!("{what} ({setting})")),
+        error => error,
+    })?;
+    let room = Room {
+        left: memory.saturating_sub(cursor.rest.len()),
+        refused: None,
+    };
+    decode_all(batch, (cursor, count), room).map_err(|error| match error {
+        DecodeError::Wrong(error) => error,
+        DecodeError::NoRoom(what) => AppendError::Invalid(format!(
+            "{what}: taken apart, the batch would need more than {memory} bytes of memory ({setting})"
+        )),
+    })
+}
+
+enum DecodeError {
+    Wrong(AppendError),
+    NoRoom(String),
+}
+
+fn decode_all(
+    batch: &Batch,
+    (mut cursor, count): (Cursor, usize),
+    mut room: Room,
+) -> Result<Vec<Record>, DecodeError> {
+    let malformed = |index: usize, what: &str| {
+        let message = format!("record {index} of {count}: {what}");
+        Err(DecodeError::Wrong(AppendError::Corrupt(message)))
+    };
+    if room.take(count, size_of::<Record>()).is_none() {
+        return Err(DecodeError::NoRoom(format!("it has {count} records")));
+    }
     let mut records = Vec::with_capacity(count);
     let mut last_delta = -1;
     for index in 0..count {
-        let Some(record) = decode_record(&mut cursor, &batch.header) else {
-            return malformed(index, "lengths do not add up");
+        let Some(record) = decode_record(&mut cursor, &batch.header, &mut room) else {
+            return match room.refused {
+                Some(headers) => Err(DecodeError::NoRoom(format!(
+                    "record {index} of {count} has {headers} headers"
+                ))),
+                None => malformed(index, "lengths do not add up"),
+            };
         };
         if record.offset_delta <= last_delta || record.offset_delta > batch.header.last_offset_delta
         {
@@ -156,7 +245,7 @@ pub fn decode(batch: &Batch, max_decompressed: usize) -> Result<Vec<Record>, App
     Ok(records)
 }
 
-fn decode_record(cursor: &mut Cursor, header: &BatchHeader) -> Option<Record> {
+fn decode_record(cursor: &mut Cursor, header: &BatchHeader, room: &mut Room) -> Option<Record> {
     let mut body = cursor.record()?;
     let (offset_delta, timestamp) = read_place(&mut body, header)?;
     let record = Record {
@@ -164,7 +253,7 @@ fn decode_record(cursor: &mut Cursor, header: &BatchHeader) -> Option<Record> {
         timestamp,
         key: body.nullable()?,
         value: body.nullable()?,
-        headers: body.headers()?,
+        headers: body.headers(room)?,
     };
     body.rest.is_empty().then_some(record)
 }

@@ -202,7 +202,7 @@ impl Metrics {
         );
     }
 
-    /// `fault` such as `trap`, `deadline`, `memory`, `bad-output`, `call-error`, `suspended`.
+    /// `fault` such as `trap`, `deadline`, `memory`, `bad-output`, `call-error`, `suspended`, `overloaded`.
     pub fn plugin_fault(&self, plugin: &str, fault: &'static str) {
         self.add(
             Group::PluginFault,

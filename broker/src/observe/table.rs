@@ -209,7 +209,7 @@ metrics! {
         PartitionLag "tidegate_group_partition_lag" MetricKind::Gauge, "Records between a group's committed offset and a partition's high watermark; as far as the series budget allows.";
     }
     Plugin ["plugin"], Normal {
-        PluginSuspended "tidegate_plugin_suspended" MetricKind::Gauge, "1 while a plugin is suspended after repeated faults, else 0.";
+        PluginSuspended "tidegate_plugin_suspended" MetricKind::Gauge, "1 while a plugin is suspended after repeated faults for at least one topic, else 0.";
         PluginRevision "tidegate_plugin_revision" MetricKind::Gauge, "The revision of the plugin that is active.";
     }
     PluginWorld ["plugin", "world"], Normal {

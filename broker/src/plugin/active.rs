@@ -1,24 +1,36 @@
-//! A plugin revision that answers calls: its compiled form, its waiting instances, its breaker.
+//! A plugin revision that answers calls: its compiled form, its waiting instances, its breakers.
 
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::breaker::{Breaker, BreakerSettings};
+use super::bisect::{Parts, bisect};
+use super::breaker::{BreakerSettings, Breakers};
 use super::component::{Compiled, World};
 use super::decisions::DecisionCache;
 use super::host::GuestContext;
 use super::instance::{Instance, InstanceSettings};
 use super::pool::Pool;
 use super::rate::LineRate;
-use super::{FailureKind, PluginFailure};
+use super::{Effort, FailureKind, PluginFailure};
 use crate::config::PluginConfig;
 use crate::observe::Metrics;
 
 /// Lines a second that say that a plugin's call failed; the others are counted in the next one.
 const FAILURE_LINES_PER_SECOND: u32 = 5;
+/// Time for bisecting one batch, in deadlines: a record that runs into its deadline is found among some thousands.
+const BISECTING_DEADLINES: u32 = 16;
+/// How long a call may take on a thread that serves others, too; then it is made again where it holds nobody up.
+const QUICK_DEADLINE: Duration = Duration::from_millis(2);
+/// A plugin whose calls take less, on average of late, is called on the serving thread.
+const QUICK_MICROSECONDS: u32 = 500;
+/// The input of a call that the average is of; the time of a larger one counts in proportion.
+const USUAL_INPUT_BYTES: u128 = 64 << 10;
+/// The newest call weighs one part in so many in the average.
+const PACE_MEMORY: u32 = 8;
 
 #[derive(Debug)]
 pub struct Active {
@@ -27,13 +39,15 @@ pub struct Active {
     compiled: Compiled,
     settings: InstanceSettings,
     pool: Pool,
-    breaker: Mutex<Breaker>,
-    /// The breaker has nothing to remember, so that a call which succeeds need not lock it.
+    breakers: Mutex<Breakers>,
+    /// The breakers have nothing to remember, so that a call which succeeds need not lock them.
     quiet: AtomicBool,
+    /// Microseconds that a call took of late; nobody knows at first.
+    pace: AtomicU32,
     failure_lines: Mutex<LineRate>,
 }
 
-/// What a call is about, for the log and the metrics.
+/// What a call is about, for the log, the metrics and the breaker.
 #[derive(Clone, Copy, Debug)]
 pub struct CallSite<'a> {
     pub metrics: &'a Metrics,
@@ -42,6 +56,15 @@ pub struct CallSite<'a> {
     pub partition: i32,
     /// Records, or actions.
     pub count: usize,
+    pub effort: Effort,
+}
+
+/// What a call came to.
+#[derive(Debug)]
+pub enum Outcome<R> {
+    Whole(R),
+    /// The input as a whole was too much or held what the plugin cannot take, and was asked about in parts. With the fault.
+    Bisected(Parts<R>, FailureKind),
 }
 
 impl Active {
@@ -52,7 +75,7 @@ impl Active {
             World::Transform => config.transform_deadline,
         };
         let bytes = |bytes: u64| usize::try_from(bytes).unwrap_or(usize::MAX);
-        let ms = |time: std::time::Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
+        let ms = |time: Duration| i64::try_from(time.as_millis()).unwrap_or(i64::MAX);
         Self {
             context: Arc::new(context),
             decisions: DecisionCache::default(),
@@ -63,12 +86,13 @@ impl Active {
                 input_bytes: bytes(config.max_decompressed_bytes),
             },
             pool: Pool::new(),
-            breaker: Mutex::new(Breaker::new(BreakerSettings {
+            breakers: Mutex::new(Breakers::new(BreakerSettings {
                 faults: config.breaker_faults,
                 window_ms: ms(config.breaker_window),
                 backoff_ms: ms(config.breaker_backoff),
             })),
             quiet: AtomicBool::new(true),
+            pace: AtomicU32::new(u32::MAX),
             failure_lines: Mutex::new(LineRate::new(FAILURE_LINES_PER_SECOND)),
         }
     }
@@ -77,85 +101,211 @@ impl Active {
         self.compiled.inspected.world
     }
 
-    pub fn suspended(&self) -> bool {
-        self.breaker.lock().tripped()
+    /// The topics for which it is suspended; an authorizer's is the empty one.
+    pub fn suspended_topics(&self) -> Vec<String> {
+        self.breakers.lock().tripped()
     }
 
     pub fn idle_instances(&self) -> usize {
         self.pool.idle()
     }
 
-    /// One call, counted and contained: whatever comes of it, the next call finds a sound instance.
+    /// How long a call may take, and with it whoever waits for one.
+    pub fn deadline(&self) -> Duration {
+        self.settings.deadline
+    }
+
+    /// Whether its calls have been short of late.
+    pub fn is_quick(&self) -> bool {
+        self.pace.load(Ordering::Relaxed) < QUICK_MICROSECONDS
+    }
+
+    /// One call on `site.count` records or actions, counted and contained: whatever comes of it, the next call finds a sound
+    /// instance. `ask` is about a part of the input, `control` about what the plugin is known to answer.
     pub fn call<R>(
         &self,
         site: CallSite<'_>,
-        call: impl FnOnce(&mut Instance) -> Result<R, FailureKind>,
-    ) -> Result<R, PluginFailure> {
-        if !self.admit() {
+        ask: impl Fn(&mut Instance, Range<usize>) -> Result<R, FailureKind>,
+        control: impl FnOnce(&mut Instance) -> Result<(), FailureKind>,
+    ) -> Result<Outcome<R>, PluginFailure> {
+        if !self.admit(site.topic) {
             site.metrics
                 .plugin_fault(&self.context.plugin, FailureKind::Suspended.name());
             return Err(self.failure(FailureKind::Suspended));
         }
         let started = Instant::now();
-        let result = self.run(call);
+        let deadline = match site.effort {
+            Effort::Quick => self.settings.deadline.min(QUICK_DEADLINE),
+            Effort::Full => self.settings.deadline,
+        };
+        let whole = |guest: &mut Instance| ask(guest, 0..site.count);
+        let result = match self.attempt((site.effort, deadline), whole) {
+            Err(kind) if site.effort == Effort::Quick && !kind.is_answer() => {
+                return Err(self.failure(FailureKind::NotQuick));
+            }
+            Err(kind) if kind.is_fault() => self.examine(site, kind, ask, control),
+            Err(kind) => {
+                if kind.is_answer() {
+                    self.success(site.topic);
+                }
+                Err(kind)
+            }
+            Ok(answer) => {
+                self.success(site.topic);
+                Ok(Outcome::Whole(answer))
+            }
+        };
         site.metrics.plugin_call(
             &self.context.plugin,
             self.world().name(),
             started.elapsed(),
             site.count as u64,
         );
-        match &result {
-            Err(kind) if kind.is_fault() => self.fault(),
-            // An answer, even one that refuses, says that the guest works.
-            _ => self.success(),
-        }
         result.map_err(|kind| {
             self.report(site, &kind);
             self.failure(kind)
         })
     }
 
-    fn run<R>(
+    /// One call that nothing counts.
+    pub fn try_out<R>(
         &self,
-        call: impl FnOnce(&mut Instance) -> Result<R, FailureKind>,
+        ask: impl FnOnce(&mut Instance) -> Result<R, FailureKind>,
     ) -> Result<R, FailureKind> {
-        let mut instance = self
-            .pool
-            .take(|| Instance::start(&self.compiled, &self.context, self.settings))?;
-        let result = call(&mut instance);
-        if !result.as_ref().is_err_and(FailureKind::is_fault) {
+        self.attempt((Effort::Full, self.settings.deadline), ask)
+    }
+
+    fn attempt<R>(
+        &self,
+        (effort, deadline): (Effort, Duration),
+        ask: impl FnOnce(&mut Instance) -> Result<R, FailureKind>,
+    ) -> Result<R, FailureKind> {
+        let started = Instant::now();
+        let mut instance = self.pool.take(|| match effort {
+            // Starting one runs its `init`, which has the whole deadline.
+            Effort::Quick => Err(FailureKind::NotQuick),
+            Effort::Full => self.start(),
+        })?;
+        instance.set_deadline(deadline);
+        let result = ask(&mut instance);
+        self.note_pace(started.elapsed(), instance.given_bytes());
+        self.give_back(instance, &result);
+        result
+    }
+
+    fn start(&self) -> Result<Instance, FailureKind> {
+        Instance::start(&self.compiled, &self.context, self.settings)
+    }
+
+    fn give_back<R>(&self, instance: Instance, result: &Result<R, FailureKind>) {
+        let is_sound = result
+            .as_ref()
+            .err()
+            .is_none_or(FailureKind::spares_instance);
+        if is_sound {
             self.pool.give(instance);
+        }
+    }
+
+    /// After a fault: whose it is, and what the parts of the input come to. Fresh instances are asked, so that nothing that an
+    /// earlier call left behind is taken for what the input does.
+    fn examine<R>(
+        &self,
+        site: CallSite<'_>,
+        kind: FailureKind,
+        ask: impl Fn(&mut Instance, Range<usize>) -> Result<R, FailureKind>,
+        control: impl FnOnce(&mut Instance) -> Result<(), FailureKind>,
+    ) -> Result<Outcome<R>, FailureKind> {
+        let mut fresh = None;
+        match self.ask_fresh(&mut fresh, control) {
+            Err(broken) if broken.is_fault() => {
+                self.fault(site.topic);
+                return Err(kind);
+            }
+            Err(other) if !other.is_answer() => return Err(other),
+            _ => self.success(site.topic),
+        }
+        let until = Instant::now() + self.settings.deadline * BISECTING_DEADLINES;
+        let parts = bisect(
+            site.count,
+            || Instant::now() < until,
+            |range| self.ask_fresh(&mut fresh, |guest| ask(guest, range)),
+        )?;
+        if let Some(instance) = fresh {
+            self.pool.give(instance);
+        }
+        if parts.has_poison() {
+            self.report(site, &kind);
+        }
+        Ok(Outcome::Bisected(parts, kind))
+    }
+
+    /// Asks an instance that has not failed yet.
+    fn ask_fresh<R>(
+        &self,
+        kept: &mut Option<Instance>,
+        ask: impl FnOnce(&mut Instance) -> Result<R, FailureKind>,
+    ) -> Result<R, FailureKind> {
+        let mut instance = match kept.take() {
+            Some(instance) => instance,
+            None => self.start()?,
+        };
+        let result = ask(&mut instance);
+        if result
+            .as_ref()
+            .err()
+            .is_none_or(FailureKind::spares_instance)
+        {
+            *kept = Some(instance);
         }
         result
     }
 
-    fn admit(&self) -> bool {
-        self.quiet.load(Ordering::Relaxed) || self.breaker.lock().admit(self.context.clock.now_ms())
+    fn note_pace(&self, took: Duration, given_bytes: usize) {
+        let usual =
+            took.as_micros() * USUAL_INPUT_BYTES / USUAL_INPUT_BYTES.max(given_bytes as u128);
+        let usual = u32::try_from(usual).unwrap_or(u32::MAX);
+        // Of two calls that end at once one is forgotten, which an average bears.
+        let pace = match self.pace.load(Ordering::Relaxed) {
+            u32::MAX => usual,
+            pace => pace - pace / PACE_MEMORY + usual / PACE_MEMORY,
+        };
+        self.pace.store(pace, Ordering::Relaxed);
     }
 
-    fn fault(&self) {
-        let mut breaker = self.breaker.lock();
+    fn admit(&self, topic: &str) -> bool {
+        let now = self.context.clock.now_ms();
+        self.quiet.load(Ordering::Relaxed) || self.breakers.lock().admit(topic, now)
+    }
+
+    fn fault(&self, topic: &str) {
+        let mut breakers = self.breakers.lock();
         self.quiet.store(false, Ordering::Relaxed);
-        if breaker.fault(self.context.clock.now_ms()) {
+        if breakers.fault(topic, self.context.clock.now_ms()) {
             let (plugin, revision) = (self.context.plugin.as_str(), self.context.revision);
-            tracing::error!(plugin, revision, "plugin suspended after repeated faults");
+            tracing::error!(
+                plugin,
+                revision,
+                topic,
+                "plugin suspended after repeated faults"
+            );
         }
     }
 
-    fn success(&self) {
+    fn success(&self, topic: &str) {
         if self.quiet.load(Ordering::Relaxed) {
             return;
         }
-        let mut breaker = self.breaker.lock();
-        if breaker.success() {
+        let mut breakers = self.breakers.lock();
+        if breakers.success(topic, self.context.clock.now_ms()) {
             let (plugin, revision) = (self.context.plugin.as_str(), self.context.revision);
-            tracing::info!(plugin, revision, "plugin answers again");
+            tracing::info!(plugin, revision, topic, "plugin answers again");
         }
-        breaker.prune(self.context.clock.now_ms());
-        self.quiet.store(breaker.quiet(), Ordering::Relaxed);
+        self.quiet.store(breakers.quiet(), Ordering::Relaxed);
     }
 
-    fn report(&self, site: CallSite<'_>, kind: &FailureKind) {
+    /// Tells of a call that failed, or of records that made it fail.
+    pub fn report(&self, site: CallSite<'_>, kind: &FailureKind) {
         if matches!(kind, FailureKind::Rejected(_)) {
             return;
         }
@@ -175,7 +325,7 @@ impl Active {
         }
     }
 
-    fn failure(&self, kind: FailureKind) -> PluginFailure {
+    pub fn failure(&self, kind: FailureKind) -> PluginFailure {
         PluginFailure {
             plugin: self.context.plugin.clone(),
             revision: self.context.revision,

@@ -1,7 +1,8 @@
-//! The breaker of one plugin revision: after `faults` faults within `window` it trips, and until a probe succeeds only one
-//! call each `backoff` is let through. Pure: the time is an argument, in milliseconds of any steady clock.
+//! The breakers of one plugin revision, one for each topic that it fails on: after `faults` faults within `window` a breaker
+//! trips, and until a probe succeeds only one call each `backoff` is let through. What counts as a fault of the plugin, and not of
+//! what it was given, is decided before ([`super::bisect`]). Pure: the time is an argument, in milliseconds of any steady clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 use crate::types::TimestampMs;
 
@@ -13,8 +14,73 @@ pub struct BreakerSettings {
     pub backoff_ms: i64,
 }
 
+/// Topics whose breakers are remembered. One that is forgotten starts afresh, which costs a few calls.
+const MAX_TOPICS: usize = 1024;
+/// A tripped breaker that nobody has probed for so many windows is of a topic that is gone or has lost the plugin.
+const STALE_WINDOWS: i64 = 10;
+
+/// Of every topic that has seen a fault of late.
 #[derive(Debug)]
-pub struct Breaker {
+pub struct Breakers {
+    settings: BreakerSettings,
+    by_topic: BTreeMap<String, Breaker>,
+}
+
+impl Breakers {
+    pub fn new(settings: BreakerSettings) -> Self {
+        Self {
+            settings,
+            by_topic: BTreeMap::new(),
+        }
+    }
+
+    /// May a call be made for this topic? While its breaker is tripped, saying yes uses up this back-off step's probe.
+    pub fn admit(&mut self, topic: &str, now: TimestampMs) -> bool {
+        let breaker = self.by_topic.get_mut(topic);
+        breaker.is_none_or(|breaker| breaker.admit(now))
+    }
+
+    /// Whether this fault tripped the topic's breaker.
+    pub fn fault(&mut self, topic: &str, now: TimestampMs) -> bool {
+        if !self.by_topic.contains_key(topic) {
+            self.prune(now);
+            if self.by_topic.len() >= MAX_TOPICS {
+                self.by_topic.pop_first();
+            }
+        }
+        let breaker = self.by_topic.entry(topic.to_owned());
+        let breaker = breaker.or_insert_with(|| Breaker::new(self.settings));
+        breaker.fault(now)
+    }
+
+    /// Whether this success closed the topic's breaker again.
+    pub fn success(&mut self, topic: &str, now: TimestampMs) -> bool {
+        let closed = self.by_topic.get_mut(topic).is_some_and(Breaker::success);
+        self.prune(now);
+        closed
+    }
+
+    /// The topics for which the plugin is suspended, sorted.
+    pub fn tripped(&self) -> Vec<String> {
+        let tripped = self.by_topic.iter().filter(|(_, one)| one.tripped());
+        tripped.map(|(topic, _)| topic.clone()).collect()
+    }
+
+    /// Nothing to remember: a success would change nothing.
+    pub fn quiet(&self) -> bool {
+        self.by_topic.is_empty()
+    }
+
+    fn prune(&mut self, now: TimestampMs) {
+        self.by_topic.retain(|_, breaker| {
+            breaker.prune(now);
+            !breaker.quiet() && !breaker.stale(now)
+        });
+    }
+}
+
+#[derive(Debug)]
+struct Breaker {
     settings: BreakerSettings,
     state: State,
 }
@@ -84,6 +150,14 @@ impl Breaker {
         matches!(&self.state, State::Closed(faults) if faults.is_empty())
     }
 
+    fn stale(&self, now: TimestampMs) -> bool {
+        let State::Tripped { next_probe } = &self.state else {
+            return false;
+        };
+        let patience = STALE_WINDOWS.saturating_mul(self.settings.window_ms);
+        now.saturating_sub(*next_probe) > patience
+    }
+
     /// Forgets faults that have left the window.
     pub fn prune(&mut self, now: TimestampMs) {
         if let State::Closed(faults) = &mut self.state {
@@ -124,6 +198,36 @@ mod tests {
         }
         breaker.prune(400);
         assert!(breaker.quiet());
+    }
+
+    #[test]
+    fn a_fault_on_one_topic_is_none_on_another() {
+        let mut breakers = Breakers::new(breaker().settings);
+        for now in 0..3 {
+            breakers.fault("bad", now);
+            assert!(breakers.admit("good", now) && !breakers.success("good", now));
+        }
+        assert!(!breakers.admit("bad", 5) && breakers.admit("good", 5));
+        assert_eq!(breakers.tripped(), ["bad"]);
+        assert!(breakers.admit("bad", 20), "the probe");
+        assert!(breakers.success("bad", 20));
+        assert!(breakers.quiet());
+    }
+
+    #[test]
+    fn breakers_of_topics_that_are_gone_are_forgotten_and_their_number_is_bounded() {
+        let mut breakers = Breakers::new(breaker().settings);
+        for now in 0..3 {
+            breakers.fault("gone", now);
+        }
+        breakers.fault("other", 3);
+        assert_eq!(breakers.tripped(), ["gone"]);
+        assert!(!breakers.success("other", 2000));
+        assert!(breakers.quiet());
+        for topic in 0..2 * MAX_TOPICS {
+            breakers.fault(&topic.to_string(), 3000);
+        }
+        assert_eq!(breakers.by_topic.len(), MAX_TOPICS);
     }
 
     #[test]

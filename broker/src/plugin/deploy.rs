@@ -4,27 +4,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use bytes::Bytes;
-
-use super::active::{Active, CallSite};
+use super::active::Active;
 use super::component::{Compiled, World, inspect};
+use super::control::{self, DRY_RUN};
 use super::engine::PluginEngine;
 use super::host::{GuestContext, GuestMetrics};
-use super::instance::AuthorizerCaller;
 use super::store::Artifacts;
-use super::{
-    BatchOrigin, DeployError, Deployed, FailureKind, PluginAction, PluginFailure, PluginHost,
-    Plugins,
-};
+use super::{BatchOrigin, DeployError, Deployed, PluginHost, Plugins};
 use crate::catalog::{PluginEntry, PluginRevision};
-use crate::log::records::Record;
-use crate::types::Principal;
 
 const MAX_NAME_BYTES: usize = 64;
 const MAX_CONFIG_KEYS: usize = 1024;
 const MAX_CONFIG_BYTES: usize = 256 << 10;
-/// The topic that a plugin sees in its dry run.
-const DRY_RUN: &str = "dry-run";
 
 impl PluginHost {
     /// Validates, compiles, initialises, tries on made-up records and activates a component as the next revision. The same
@@ -76,8 +67,7 @@ impl PluginHost {
         let compiled =
             Compiled::new(&engine, component, inspected).map_err(DeployError::Refused)?;
         let active = self.activate(name, &revision, compiled, &guest_metrics(existing));
-        self.dry_run(&active)
-            .map_err(|failure| DeployError::Refused(vec![failure]))?;
+        Self::dry_run(&active).map_err(|failure| DeployError::Refused(vec![failure]))?;
 
         self.artifacts
             .put(&revision.digest, component)
@@ -226,52 +216,20 @@ impl PluginHost {
         self.plugins.store(Arc::new(plugins));
     }
 
-    /// Faults on made-up records are found here instead of on a client's.
-    fn dry_run(&self, active: &Active) -> Result<(), String> {
-        let records = samples();
+    /// Faults on made-up records are found here instead of on a client's. Whatever comes of it is none of the live revision's
+    /// doing, and counted nowhere.
+    fn dry_run(active: &Active) -> Result<(), String> {
         let origin = BatchOrigin {
             topic: DRY_RUN,
             partition: 0,
             base_sequence: None,
         };
-        let site = CallSite {
-            metrics: &self.metrics,
-            topic: DRY_RUN,
-            partition: 0,
-            count: records.len(),
-        };
-        let outcome = match active.world() {
-            World::Partitioner => active
-                .call(site, |guest| guest.assign(&origin, 3, &records))
-                .map(drop),
-            World::Transform => active
-                .call(site, |guest| guest.apply(&origin, &records))
-                .map(drop),
-            World::Authorizer => {
-                let principal = Principal::user(DRY_RUN);
-                let caller = AuthorizerCaller {
-                    principal: &principal,
-                    host: "127.0.0.1",
-                    listener: DRY_RUN,
-                    client_id: None,
-                };
-                let action = PluginAction {
-                    operation: 3,
-                    resource_type: 2,
-                    resource_name: DRY_RUN.into(),
-                };
-                active
-                    .call(site, |guest| guest.check(&caller, &[&action]))
-                    .map(drop)
-            }
-        };
+        let world = active.world();
+        let outcome =
+            active.try_out(|guest| control::ask(guest, world, &origin, control::PARTITIONS));
         match outcome {
-            Ok(())
-            | Err(PluginFailure {
-                kind: FailureKind::CallError(_) | FailureKind::Rejected(_),
-                ..
-            }) => Ok(()),
-            Err(failure) => Err(format!("in its dry run it {}", failure.kind)),
+            Err(kind) if !kind.is_answer() => Err(format!("in its dry run it {kind}")),
+            _ => Ok(()),
         }
     }
 
@@ -281,7 +239,10 @@ impl PluginHost {
             return Ok(engine.clone());
         }
         Ok(engine
-            .insert(PluginEngine::start(&self.directory.join("cache"))?)
+            .insert(PluginEngine::start(
+                &self.directory.join("cache"),
+                usize::try_from(self.config.max_total_memory_bytes).unwrap_or(usize::MAX),
+            )?)
             .clone())
     }
 }
@@ -344,29 +305,4 @@ fn wrong_request(name: &str, config: &BTreeMap<String, String>) -> Vec<String> {
         ));
     }
     reasons
-}
-
-/// Records with everything that Kafka allows: nulls, empties, text that is JSON and bytes that are none, headers.
-fn samples() -> Vec<Record> {
-    let field = |bytes: &'static [u8]| Some(Bytes::from_static(bytes));
-    let pairs = [
-        (None, None),
-        (field(b""), field(b"")),
-        (field(b"key"), field(br#"{"id":1,"name":"sample"}"#)),
-        (field(b"\xff\x00"), field(b"\x00\x01\xfe\xff")),
-        (field(b"key"), None),
-    ];
-    (0..)
-        .zip(pairs)
-        .map(|(offset_delta, (key, value))| Record {
-            offset_delta,
-            timestamp: 1_700_000_000_000 + i64::from(offset_delta),
-            key,
-            value,
-            headers: vec![
-                (Bytes::from_static(b"name"), field(b"value")),
-                (Bytes::from_static(b"null"), None),
-            ],
-        })
-        .collect()
 }

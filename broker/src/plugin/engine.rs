@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::{self, Thread};
 use std::time::Duration;
 
+use super::limits::MemoryBudget;
 use wasmtime::{
     Cache, CacheConfig, Config, Engine, InstanceAllocationStrategy, PoolingAllocationConfig,
 };
@@ -31,6 +32,7 @@ pub const MAX_TABLE_ELEMENTS: usize = 20_000;
 pub struct PluginEngine {
     engine: Engine,
     ticker: Arc<Ticker>,
+    memory: Arc<MemoryBudget>,
 }
 
 impl std::fmt::Debug for PluginEngine {
@@ -40,8 +42,9 @@ impl std::fmt::Debug for PluginEngine {
 }
 
 impl PluginEngine {
-    /// Compiled code is kept under `cache`, a folder that only this broker writes: it is loaded as native code.
-    pub fn start(cache: &Path) -> Result<Self, String> {
+    /// Compiled code is kept under `cache`, a folder that only this broker writes: it is loaded as native code. Instances hold
+    /// `max_memory` bytes of linear memory in sum.
+    pub fn start(cache: &Path, max_memory: usize) -> Result<Self, String> {
         fs::DirBuilder::new()
             .recursive(true)
             .mode(0o700)
@@ -59,11 +62,19 @@ impl PluginEngine {
             })
             .map_err(|error| format!("the WebAssembly engine does not start: {error:#}"))?;
         let ticker = Ticker::start(&engine)?;
-        Ok(Self { engine, ticker })
+        Ok(Self {
+            engine,
+            ticker,
+            memory: Arc::new(MemoryBudget::new(max_memory)),
+        })
     }
 
     pub fn engine(&self) -> &Engine {
         &self.engine
+    }
+
+    pub fn memory(&self) -> &Arc<MemoryBudget> {
+        &self.memory
     }
 
     /// To be held around every entry into guest code.
@@ -179,7 +190,7 @@ mod tests {
     #[test]
     fn epochs_advance_while_a_call_runs_even_after_the_ticker_slept() {
         let directory = tempfile::tempdir().unwrap();
-        let engine = PluginEngine::start(directory.path()).unwrap();
+        let engine = PluginEngine::start(directory.path(), 1 << 20).unwrap();
         let shared = Arc::clone(&engine.ticker.shared);
         while !shared.asleep.load(Ordering::SeqCst) {
             thread::sleep(TICK);

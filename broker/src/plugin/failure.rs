@@ -1,7 +1,11 @@
 //! Why a call gave no answer, and why a deployment was refused.
 //!
 //! Three kinds are kept apart: *rejects* (this record, never), *call errors* (the guest says that it cannot) and *faults* (the
-//! host found that the guest broke its contract, which costs the instance).
+//! host found that the guest broke its contract, which costs the instance). Beside them stands what the host has no room for. A
+//! failure *passes* when the same batch may succeed later: all do but what the guest or the host refuses for good.
+
+/// The name of what a batch does that is too large for plugins.
+pub const INPUT: &str = "input";
 
 /// Why a call gave no answer. `Display` names the plugin and its revision and is fit for a client.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -26,8 +30,11 @@ pub enum FailureKind {
     Memory(u64),
     #[error("returned a wrong answer: {0}")]
     BadOutput(String),
-    #[error("refused the call: {0}")]
+    #[error("cannot answer now: {0}")]
     CallError(String),
+    /// A call error that the guest calls permanent.
+    #[error("refused the batch: {0}")]
+    Refused(String),
     #[error("is suspended after repeated faults")]
     Suspended,
     #[error("cannot take the batch: {0}")]
@@ -37,6 +44,12 @@ pub enum FailureKind {
     Rejected(Vec<RecordReject>),
     #[error("cannot be started: {0}")]
     Unavailable(String),
+    /// The host has no place or memory for the call; the plugin was not asked, or could not finish for want of it.
+    #[error("has more to do than there is room for: {0}")]
+    Overloaded(String),
+    /// The call would take longer than the calling thread has. Nobody but the broker sees it: the call is made again elsewhere.
+    #[error("is not quick enough for a serving thread")]
+    NotQuick,
 }
 
 fn first_index(rejects: &[RecordReject]) -> u32 {
@@ -58,14 +71,37 @@ impl FailureKind {
             Self::Memory(_) => "memory",
             Self::BadOutput(_) => "bad-output",
             Self::CallError(_) => "call-error",
+            Self::Refused(_) => "refused",
             Self::Suspended => "suspended",
-            Self::Input(_) => "input",
+            Self::Input(_) => INPUT,
             Self::Rejected(_) => "rejected",
             Self::Unavailable(_) => "unavailable",
+            Self::Overloaded(_) => "overloaded",
+            Self::NotQuick => "not-quick",
         }
     }
 
-    /// Whether the guest broke its contract: its instance is thrown away and its breaker counts.
+    /// Whether the guest came to an end of its own accord or was not called: its instance is sound.
+    pub fn spares_instance(&self) -> bool {
+        matches!(
+            self,
+            Self::CallError(_)
+                | Self::Refused(_)
+                | Self::Rejected(_)
+                | Self::Input(_)
+                | Self::WrongWorld(_)
+        )
+    }
+
+    /// Whether it is an answer of the guest's, which says that it works.
+    pub fn is_answer(&self) -> bool {
+        matches!(
+            self,
+            Self::CallError(_) | Self::Refused(_) | Self::Rejected(_)
+        )
+    }
+
+    /// Whether the guest broke its contract, or what it was given brought it to.
     pub fn is_fault(&self) -> bool {
         matches!(
             self,

@@ -14,7 +14,7 @@ use super::columns;
 use super::component::{Compiled, World};
 use super::host::{GuestContext, GuestState};
 use super::limits::{Deadline, Limits, MemoryLimiter, bounded_store, enter};
-use super::{BatchOrigin, FailureKind, PluginAction, RecordReject, Transformed, Verdict};
+use super::{BatchOrigin, FailureKind, PluginAction, Transformed, Verdict};
 use crate::log::records::Record;
 use crate::types::Principal;
 
@@ -108,7 +108,7 @@ impl Instance {
     ) -> Result<Self, FailureKind> {
         let state = GuestState {
             context: Arc::clone(context),
-            memory: MemoryLimiter::new(settings.memory_bytes),
+            memory: MemoryLimiter::new(settings.memory_bytes, Arc::clone(compiled.engine.memory())),
             deadline: Deadline::new(settings.deadline),
             line: String::new(),
         };
@@ -161,7 +161,7 @@ impl Instance {
         let answer: Assignment = answer.map_err(call_error)?;
         columns::partitions(answer, records.len(), partition_count)
             .map_err(FailureKind::BadOutput)?
-            .map_err(rejected)
+            .map_err(FailureKind::Rejected)
     }
 
     pub fn apply(
@@ -251,12 +251,25 @@ impl Instance {
         FailureKind::WrongWorld(self.compiled.inspected.world.name().into())
     }
 
+    /// Bytes of the batch of the last call, with what says how they are cut.
+    pub fn given_bytes(&self) -> usize {
+        let batch = &self.arguments.batch;
+        batch.data.len() + size_of_val(&*batch.lengths)
+    }
+
+    /// How long the next calls may take.
+    pub fn set_deadline(&mut self, deadline: Duration) {
+        self.settings.deadline = deadline;
+    }
+
     /// Whether it may wait for another call.
     pub fn reusable(&mut self) -> bool {
         if self.arguments.batch.data.capacity() > MAX_IDLE_BUFFER_BYTES {
             self.arguments.batch = Arc::default();
         }
-        self.calls < MAX_CALLS && self.store.data().memory.used() <= MAX_IDLE_MEMORY_BYTES
+        self.calls < MAX_CALLS
+            && !self.compiled.engine.memory().is_scarce()
+            && self.store.data().memory.used() <= MAX_IDLE_MEMORY_BYTES
     }
 }
 
@@ -302,14 +315,12 @@ fn missing(export: &str) -> wasmtime::Error {
 fn call_error(error: CallError) -> FailureKind {
     let text = match error {
         CallError::RetryAfterMs(ms) => format!("try again after {ms} ms"),
-        CallError::Permanent(text) => text,
+        CallError::Permanent(text) => {
+            return FailureKind::Refused(columns::truncated(text, MAX_ERROR_BYTES));
+        }
         CallError::Misconfigured(text) => format!("its configuration does not do: {text}"),
     };
     FailureKind::CallError(columns::truncated(text, MAX_ERROR_BYTES))
-}
-
-fn rejected(rejects: Vec<RecordReject>) -> FailureKind {
-    FailureKind::Rejected(rejects)
 }
 
 /// Who asks, as the broker holds it.

@@ -1,6 +1,8 @@
 //! What one call may use: processor time, memory, tables, and bytes handed to the host. [`enter`] is the only way into guest
 //! code; it sets the limits and turns what went wrong into a [`FailureKind`].
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use nix::time::{ClockId, clock_gettime};
@@ -29,7 +31,40 @@ pub struct Limits {
     pub answer_bytes: usize,
 }
 
-/// Refuses growth over the bound and remembers that it did: to the guest a refusal is a failed allocation, which it answers
+/// Linear memory of all instances, which together stay under a bound.
+#[derive(Debug)]
+pub struct MemoryBudget {
+    limit: usize,
+    used: AtomicUsize,
+}
+
+impl MemoryBudget {
+    pub fn new(limit: usize) -> Self {
+        Self {
+            limit,
+            used: AtomicUsize::new(0),
+        }
+    }
+
+    fn take(&self, bytes: usize) -> bool {
+        let more = |used: usize| used.checked_add(bytes).filter(|used| *used <= self.limit);
+        let taken = self
+            .used
+            .fetch_update(Ordering::Relaxed, Ordering::Relaxed, more);
+        taken.is_ok()
+    }
+
+    fn give(&self, bytes: usize) {
+        self.used.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// More than half is taken: no instance waits for a next call then.
+    pub fn is_scarce(&self) -> bool {
+        self.used.load(Ordering::Relaxed) > self.limit / 2
+    }
+}
+
+/// Refuses growth over the bounds and remembers that it did: to the guest a refusal is a failed allocation, which it answers
 /// with a trap that looks like any other.
 #[derive(Debug)]
 pub struct MemoryLimiter {
@@ -38,15 +73,27 @@ pub struct MemoryLimiter {
     /// Bytes that were added during the call.
     grown: usize,
     refused: bool,
+    /// All instances in sum.
+    budget: Arc<MemoryBudget>,
+    /// It was the sum that refused.
+    is_short: bool,
+}
+
+impl Drop for MemoryLimiter {
+    fn drop(&mut self) {
+        self.budget.give(self.used);
+    }
 }
 
 impl MemoryLimiter {
-    pub fn new(limit: usize) -> Self {
+    pub fn new(limit: usize, budget: Arc<MemoryBudget>) -> Self {
         Self {
             limit,
             used: 0,
             grown: 0,
             refused: false,
+            budget,
+            is_short: false,
         }
     }
 
@@ -76,6 +123,10 @@ impl ResourceLimiter for MemoryLimiter {
         let used = self.used.saturating_add(desired.saturating_sub(current));
         if used > self.limit {
             self.refused = true;
+            return Ok(false);
+        }
+        if !self.budget.take(used - self.used) {
+            self.is_short = true;
             return Ok(false);
         }
         self.grown += used - self.used;
@@ -182,12 +233,18 @@ fn failure(error: &wasmtime::Error, state: &GuestState, limits: Limits) -> Failu
     if state.memory.refused {
         return FailureKind::Memory(state.memory.limit as u64);
     }
+    if state.memory.is_short {
+        return FailureKind::Overloaded(format!(
+            "plugin instances hold {} bytes of memory (plugins.max-total-memory-bytes)",
+            state.memory.budget.limit
+        ));
+    }
     if let Some(trap) = trap {
         let text = trap.to_string();
         return FailureKind::Trap(text.trim_start_matches("wasm trap: ").to_owned());
     }
     if error.is::<PoolConcurrencyLimitError>() {
-        return FailureKind::Unavailable("too many plugin instances run at once".into());
+        return FailureKind::Overloaded("too many plugin instances run at once".into());
     }
     let cause = error.root_cause().to_string();
     // An error with a backtrace came up through guest code, out of something that the guest called.
@@ -221,7 +278,7 @@ mod tests {
 
     #[test]
     fn growing_gives_time_in_the_call_that_grows() {
-        let mut limiter = MemoryLimiter::new(16 << 20);
+        let mut limiter = alone(16 << 20);
         limiter.memory_growing(0, 1 << 20, None).unwrap();
         assert_eq!(limiter.time_to_grow(), TIME_TO_GROW * 16);
         limiter.begin_call();
@@ -230,7 +287,7 @@ mod tests {
 
     #[test]
     fn memory_is_counted_over_all_of_an_instance() {
-        let mut limiter = MemoryLimiter::new(100);
+        let mut limiter = alone(100);
         assert!(limiter.memory_growing(0, 60, None).unwrap());
         assert!(limiter.memory_growing(0, 40, None).unwrap());
         assert!(!limiter.refused);
@@ -238,10 +295,28 @@ mod tests {
         assert!(limiter.refused);
         assert_eq!(limiter.used(), 100);
         assert_eq!(limiter.time_to_grow(), Duration::ZERO, "less than a page");
-        assert!(
-            !MemoryLimiter::new(100)
-                .memory_growing(0, usize::MAX, None)
-                .unwrap()
-        );
+        assert!(!alone(100).memory_growing(0, usize::MAX, None).unwrap());
+    }
+
+    fn alone(limit: usize) -> MemoryLimiter {
+        MemoryLimiter::new(limit, Arc::new(MemoryBudget::new(usize::MAX)))
+    }
+
+    #[test]
+    fn instances_share_a_bound_and_give_back_what_they_held() {
+        let budget = Arc::new(MemoryBudget::new(100));
+        let mut one = MemoryLimiter::new(80, Arc::clone(&budget));
+        let mut other = MemoryLimiter::new(80, Arc::clone(&budget));
+        assert!(one.memory_growing(0, 70, None).unwrap());
+        assert!(budget.is_scarce());
+        assert!(!other.memory_growing(0, 31, None).unwrap());
+        assert!(other.is_short && !other.refused);
+        assert!(other.memory_growing(0, 30, None).unwrap());
+        drop(one);
+        assert!(other.memory_growing(30, 80, None).unwrap());
+        assert!(!other.memory_growing(80, 81, None).unwrap());
+        assert!(other.refused, "its own bound");
+        drop(other);
+        assert_eq!(budget.used.load(Ordering::Relaxed), 0);
     }
 }

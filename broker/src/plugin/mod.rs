@@ -7,12 +7,17 @@
 //! What holds: nothing that a guest does or returns reaches further than its own call. Its time, memory and answers are
 //! bounded, its answers are checked, and after a fault its instance is thrown away. A change (deploy, roll back, remove) is
 //! seen by the next call and never within one.
+//!
+//! A call runs on the calling thread. One of `Effort::Quick` is over within two milliseconds or is given up, so that it may be made
+//! on a thread that serves others; whoever makes one of `Effort::Full` has a thread for it.
 
 mod active;
 mod bindings;
+mod bisect;
 mod breaker;
 mod columns;
 mod component;
+mod control;
 mod decisions;
 mod deploy;
 mod engine;
@@ -26,13 +31,15 @@ mod store;
 mod wasi;
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use self::active::{Active, CallSite};
+use self::active::{Active, CallSite, Outcome};
 use self::component::World;
 use self::engine::PluginEngine;
 use self::host::GuestMetrics;
@@ -44,12 +51,16 @@ use crate::env::Clock;
 use crate::log::records::Record;
 use crate::observe::Metrics;
 
+use self::failure::INPUT;
 pub use self::failure::{DeployError, FailureKind, PluginFailure, RecordReject};
 pub use self::host::{GuestSeries, GuestValue, Labels};
 pub use self::store::RevisionStore;
 
 /// Actions that an authorizer is asked about at once: its deadline is for so many.
 const MAX_ACTIONS: usize = 256;
+
+/// Time for all that one request asks of an authorizer, in its deadlines.
+const AUTHORIZING_DEADLINES: u32 = 16;
 
 #[derive(Debug)]
 pub struct PluginHost {
@@ -83,6 +94,22 @@ pub struct BatchOrigin<'a> {
     pub base_sequence: Option<i32>,
 }
 
+impl<'a> BatchOrigin<'a> {
+    /// Of the records in `range` when they are asked about by themselves.
+    fn of_part(&self, records: &[Record], range: &Range<usize>) -> BatchOrigin<'a> {
+        let first = match range.start {
+            0 => 0,
+            start => records.get(start).map_or(0, |record| record.offset_delta),
+        };
+        BatchOrigin {
+            base_sequence: self
+                .base_sequence
+                .map(|base| base.wrapping_add(first) & i32::MAX),
+            ..self.clone()
+        }
+    }
+}
+
 /// A transform's answer on a batch; indexes are positions in the input.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Transformed {
@@ -93,6 +120,32 @@ pub enum Transformed {
     Replaced(Vec<(u32, Record)>),
     /// At least one record is refused: nothing is to be written.
     Rejected(Vec<RecordReject>),
+}
+
+/// What becomes of a record that the plugin cannot take, when it takes others ([`bisect`]).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnPoison {
+    /// Refused, by its index.
+    Reject,
+    /// Kept as it came, and where its client sent it.
+    Keep,
+    Drop,
+}
+
+/// What a call may cost its thread.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Effort {
+    /// Two milliseconds. What takes longer or fails is `NotQuick` and nothing else.
+    Quick,
+    /// The plugin's deadline, and after a fault some more for finding out what did it.
+    Full,
+}
+
+/// How a batch is put to a plugin.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Terms {
+    pub on_poison: OnPoison,
+    pub effort: Effort,
 }
 
 /// The guest keeps the record in the partition that its client chose.
@@ -118,8 +171,9 @@ pub struct PluginAction {
 pub struct PluginStatus {
     pub name: String,
     pub revision: u32,
-    /// Its calls are refused after repeated faults, but for a probe now and then.
-    pub suspended: bool,
+    /// The topics for which its calls are refused after repeated faults, but for a probe now and then. An authorizer's is
+    /// the empty one.
+    pub suspended_topics: Vec<String>,
     /// Why it could not be loaded at start; every call fails.
     pub unavailable: Option<String>,
     pub idle_instances: usize,
@@ -216,7 +270,8 @@ impl PluginHost {
                 PluginStatus {
                     name: plugin.entry.name.clone(),
                     revision: plugin.entry.active,
-                    suspended: active.is_ok_and(|active| active.suspended()),
+                    suspended_topics: active
+                        .map_or_else(|_| Vec::new(), |active| active.suspended_topics()),
                     unavailable: active.err().cloned(),
                     idle_instances: active.map_or(0, |active| active.idle_instances()),
                     metric_updates_dropped: plugin.metrics.dropped(),
@@ -234,19 +289,53 @@ impl PluginHost {
             .collect()
     }
 
+    /// Whether calls of all these plugins have been short of late.
+    pub fn are_quick<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
+        let plugins = self.plugins.load();
+        names.all(|name| {
+            let active = plugins
+                .get(name)
+                .and_then(|plugin| plugin.active.as_ref().ok());
+            active.is_some_and(|active| active.is_quick())
+        })
+    }
+
     /// One partition for each record, each below `partition_count` or `KEEP_PARTITION`.
-    ///
-    /// Runs the guest on the calling thread, for at most the deadline's processor time.
     pub fn assign(
         &self,
         plugin: &str,
         origin: &BatchOrigin<'_>,
         partition_count: u32,
         records: &[Record],
+        terms: Terms,
     ) -> Result<Vec<u32>, PluginFailure> {
         let active = self.active(plugin, World::Partitioner)?;
-        let partitions = active.call(self.site(origin, records), |guest| {
-            guest.assign(origin, partition_count, records)
+        let site = self.site(origin, records, terms.effort);
+        let outcome = active.call(
+            site,
+            |guest, range| {
+                let part = &records[range.clone()];
+                match guest.assign(&origin.of_part(records, &range), partition_count, part) {
+                    Err(FailureKind::Rejected(rejects)) => Ok(Err(rejects)),
+                    answer => answer.map(Ok),
+                }
+            },
+            |guest| control::ask(guest, World::Partitioner, origin, partition_count),
+        );
+        let settled = outcome.and_then(|outcome| match outcome {
+            Outcome::Whole(answer) => Ok(answer),
+            Outcome::Bisected(parts, fault) => {
+                self.count_poison(plugin, parts.poison());
+                let (is_complete, count) = (parts.is_complete, parts.poison());
+                let answer = bisect::assigned(parts.parts, terms.on_poison);
+                match is_complete || (answer.is_err() && count > 0) {
+                    true => Ok(answer),
+                    false => Err(active.failure(fault)),
+                }
+            }
+        });
+        let partitions = settled.and_then(|answer| {
+            answer.map_err(|rejects| active.failure(FailureKind::Rejected(rejects)))
         });
         match &partitions {
             Ok(partitions) => {
@@ -262,16 +351,32 @@ impl PluginHost {
         partitions
     }
 
-    /// What becomes of each record. Runs the guest on the calling thread, for at most the deadline's processor time.
+    /// What becomes of each record.
     pub fn transform(
         &self,
         plugin: &str,
         origin: &BatchOrigin<'_>,
         records: &[Record],
+        terms: Terms,
     ) -> Result<Transformed, PluginFailure> {
         let active = self.active(plugin, World::Transform)?;
-        let answer = active.call(self.site(origin, records), |guest| {
-            guest.apply(origin, records)
+        let site = self.site(origin, records, terms.effort);
+        let outcome = active.call(
+            site,
+            |guest, range| guest.apply(&origin.of_part(records, &range), &records[range.clone()]),
+            |guest| control::ask(guest, World::Transform, origin, control::PARTITIONS),
+        );
+        let answer = outcome.and_then(|outcome| match outcome {
+            Outcome::Whole(answer) => Ok(answer),
+            Outcome::Bisected(parts, fault) => {
+                self.count_poison(plugin, parts.poison());
+                let is_complete = parts.is_complete;
+                let answer = bisect::transformed(parts.parts, records, terms.on_poison);
+                match is_complete || matches!(answer, Transformed::Rejected(_)) {
+                    true => Ok(answer),
+                    false => Err(active.failure(fault)),
+                }
+            }
         });
         let all = records.len();
         match &answer {
@@ -291,7 +396,8 @@ impl PluginHost {
         answer
     }
 
-    /// One verdict for each action. Answers are cached for the time the plugin says.
+    /// One verdict for each action. Answers are cached for the time the plugin says. An action that the plugin cannot take is
+    /// denied, and what is left when the time for one request is over, too.
     pub fn authorize(
         &self,
         plugin: &str,
@@ -304,15 +410,16 @@ impl PluginHost {
         let unknown: Vec<usize> = (0..actions.len())
             .filter(|index| verdicts[*index].is_none())
             .collect();
+        let until = Instant::now() + active.deadline() * AUTHORIZING_DEADLINES;
         for indexes in unknown.chunks(MAX_ACTIONS) {
+            if Instant::now() > until {
+                return Err(active.failure(FailureKind::Overloaded(format!(
+                    "{} actions are more than it decides on in {AUTHORIZING_DEADLINES} deadlines",
+                    actions.len()
+                ))));
+            }
             let asked: Vec<_> = indexes.iter().map(|index| &actions[*index]).collect();
-            let site = CallSite {
-                metrics: &self.metrics,
-                topic: "",
-                partition: -1,
-                count: asked.len(),
-            };
-            let answers = active.call(site, |guest| guest.check(caller, &asked))?;
+            let answers = self.ask_authorizer(&active, caller, &asked)?;
             let now = self.clock.now_ms();
             for ((index, action), answer) in indexes.iter().zip(asked).zip(answers) {
                 verdicts[*index] = Some(answer.0.clone());
@@ -324,6 +431,57 @@ impl PluginHost {
             .into_iter()
             .map(|verdict| verdict.unwrap_or(Verdict::Deny(None)))
             .collect())
+    }
+
+    fn ask_authorizer(
+        &self,
+        active: &Active,
+        caller: &AuthorizerCaller<'_>,
+        asked: &[&PluginAction],
+    ) -> Result<Vec<(Verdict, u32)>, PluginFailure> {
+        let site = CallSite {
+            metrics: &self.metrics,
+            topic: "",
+            partition: -1,
+            count: asked.len(),
+            effort: Effort::Full,
+        };
+        let dry_run = BatchOrigin {
+            topic: "",
+            partition: 0,
+            base_sequence: None,
+        };
+        let outcome = active.call(
+            site,
+            |guest, range| guest.check(caller, &asked[range]),
+            |guest| control::ask(guest, World::Authorizer, &dry_run, control::PARTITIONS),
+        )?;
+        let parts = match outcome {
+            Outcome::Whole(answers) => return Ok(answers),
+            Outcome::Bisected(parts, _) => parts.parts,
+        };
+        // What was not answered is denied, for this time alone.
+        let mut answers = vec![(Verdict::Deny(None), 0); asked.len()];
+        for part in parts {
+            for (index, answer) in part.range.zip(part.answer.unwrap_or_default()) {
+                answers[index] = answer;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// Counts records that were written although their transform failed, because their topic says so.
+    pub fn count_passed(&self, plugin: &str, records: usize) {
+        self.count(plugin, "passed-unmasked", records);
+    }
+
+    fn count_poison(&self, plugin: &str, records: usize) {
+        self.count(plugin, "poison", records);
+    }
+
+    /// Counts a batch that was too large to be shown to this plugin: its client's fault.
+    pub fn count_refused(&self, plugin: &str) {
+        self.metrics.plugin_fault(plugin, INPUT);
     }
 
     fn active(&self, name: &str, world: World) -> Result<Arc<Active>, PluginFailure> {
@@ -347,12 +505,18 @@ impl PluginHost {
         Err(failure(plugin.entry.active, kind))
     }
 
-    fn site<'a>(&'a self, origin: &BatchOrigin<'a>, records: &[Record]) -> CallSite<'a> {
+    fn site<'a>(
+        &'a self,
+        origin: &BatchOrigin<'a>,
+        records: &[Record],
+        effort: Effort,
+    ) -> CallSite<'a> {
         CallSite {
             metrics: &self.metrics,
             topic: origin.topic,
             partition: origin.partition,
             count: records.len(),
+            effort,
         }
     }
 
@@ -365,6 +529,7 @@ impl PluginHost {
     fn count_failed(&self, plugin: &str, kind: &FailureKind, records: usize) {
         match kind {
             FailureKind::Rejected(rejects) => self.count(plugin, "rejected", rejects.len()),
+            FailureKind::NotQuick => {}
             _ => self.count(plugin, "failed", records),
         }
     }

@@ -32,7 +32,8 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
             json!({
                 "name": entry.name,
                 "active": entry.active,
-                "suspended": status.is_some_and(|status| status.suspended),
+                "suspended": status.is_some_and(|status| !status.suspended_topics.is_empty()),
+                "suspended_topics": status.map(|status| &status.suspended_topics),
                 "unavailable": status.and_then(|status| status.unavailable.as_deref()),
                 "used_by": (shared.state.in_use_by)(&entry.name),
                 "revisions": entry.revisions,

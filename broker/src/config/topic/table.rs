@@ -408,7 +408,7 @@ const TABLE: &[TopicSetting] = &[
         "tidegate.transform.on-failure",
         transform_failure,
         TransformFailure,
-        "What becomes of a batch when a transform fails: reject refuses it, pass writes it as it came, drop drops its records and leaves a gap."
+        "What becomes of a batch when a transform fails: reject refuses it, drop drops its records and leaves a gap, pass-unmasked writes it as it came, in the clear where the transform masks. Of a batch that holds single records which the transform cannot take, those alone."
     ),
     number!(
         "delete.retention.ms",

@@ -71,13 +71,13 @@ fn plugins_are_named_in_order() {
         ("tidegate.partitioner", "by-region"),
         ("tidegate.partitioner.on-failure", "client-choice"),
         ("tidegate.transform", "mask, drop-tests"),
-        ("tidegate.transform.on-failure", "pass"),
+        ("tidegate.transform.on-failure", "pass-unmasked"),
     ])
     .expect("legal");
     assert_eq!(resolved.partitioner.as_deref(), Some("by-region"));
     assert!(resolved.partitioner_failure_client_choice);
     assert_eq!(resolved.transforms, ["mask", "drop-tests"]);
-    assert_eq!(resolved.transform_failure, TransformFailure::Pass);
+    assert_eq!(resolved.transform_failure, TransformFailure::PassUnmasked);
     let cleared = TopicConfig::resolve(
         &resolved,
         &overrides(&[("tidegate.partitioner", ""), ("tidegate.transform", "")]),

@@ -5,8 +5,10 @@
 //! - One batch for each partition, as Kafka demands. A partition that is refused does not stop the others.
 //! - Every record is looked at before (`log::validate`): a batch that is not what its header says is INVALID_RECORD, a record out of
 //!   the topic's times INVALID_TIMESTAMP, one without a key in a compacted topic INVALID_RECORD, with the records' indexes (KIP-467).
-//! - A topic with plugins goes through `placement`; what a plugin refuses is INVALID_RECORD with the records' indexes,
-//!   a plugin that fails is POLICY_VIOLATION with its name.
+//! - A topic with plugins goes through `placement`. What a plugin refuses, and the single record that it cannot take, is
+//!   INVALID_RECORD with the records' indexes (KIP-467); a batch that a plugin refuses as a whole POLICY_VIOLATION. A plugin that
+//!   fails, is suspended, missing or overloaded is NOT_ENOUGH_REPLICAS with its name and the reason: a failure that passes must not
+//!   lose the record, and this is the code on which every client tries again (`plugin_code` says why).
 //! - zstd below version 7 is UNSUPPORTED_COMPRESSION_TYPE (KIP-110).
 //! - `acks=0` with an error closes the connection, the only sign that the protocol leaves.
 //!
@@ -34,7 +36,7 @@ use crate::coordinator::transaction::{ClientVersion, Producer, Target, Transacti
 use crate::kafka::ResponseError;
 use crate::kafka::apis::{Answer, FirstError, IntoAnswer, ServeError};
 use crate::kafka::context::Context;
-use crate::kafka::error::{append_code, transaction_code};
+use crate::kafka::error::{append_code, plugin_code, transaction_code};
 use crate::kafka::placement::{self, Placed, PlacementError};
 use crate::kafka::resources;
 use crate::kafka::topics::TopicHandle;
@@ -101,7 +103,7 @@ impl From<PlacementError> for Refusal {
         match error {
             PlacementError::Append(error) => error.into(),
             PlacementError::Plugin(failure) => {
-                Self::new(ResponseError::PolicyViolation, failure.to_string())
+                Self::new(plugin_code(&failure.kind), failure.to_string())
             }
             PlacementError::Rejected(records) => {
                 let message = format!(

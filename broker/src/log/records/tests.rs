@@ -154,6 +154,67 @@ fn bombs_are_refused() {
     assert!(decode(&lie, usize::MAX).is_err());
 }
 
+/// One record with so many headers, the shortest there are, in zstd: a few hundred bytes for millions.
+fn header_bomb(headers: usize) -> Batch {
+    let mut record = vec![0, 0, 0, 1, 1];
+    put_length(&mut record, headers);
+    record.resize(record.len() + 2 * headers, 0);
+    let mut body = Vec::new();
+    put_length(&mut body, record.len());
+    body.extend_from_slice(&record);
+    let mut batch = raw(
+        Compression::Zstd,
+        &compress(Compression::Zstd, body).expect("compresses"),
+    );
+    batch.header.record_count = 1;
+    batch
+}
+
+#[test]
+fn what_records_take_in_memory_is_bounded_before_it_is_allocated() {
+    let bounds = |memory| Bounds {
+        decompressed: 8 << 20,
+        memory,
+        setting: "plugins.max-decompressed-bytes",
+    };
+    let bomb = header_bomb(3_900_000);
+    assert!(bomb.bytes.len() < 1000, "{} bytes", bomb.bytes.len());
+    let error = decode_within(&bomb, bounds(32 << 20)).expect_err("250 MB of headers");
+    let AppendError::Invalid(text) = error else {
+        panic!("{error}");
+    };
+    assert_eq!(
+        text,
+        "record 0 of 1 has 3900000 headers: taken apart, the batch would need more than 33554432 bytes of memory \
+         (plugins.max-decompressed-bytes)"
+    );
+    let honest = header_bomb(10_000);
+    let records = decode_within(&honest, bounds(32 << 20)).expect("ten thousand headers fit");
+    assert_eq!(records[0].headers.len(), 10_000);
+
+    let made = encode(BatchTemplate::PLAIN, &sample()).expect("encodes");
+    let exact = made.bytes.len() - HEADER_SIZE + 3 * size_of::<Record>() + 4 * size_of::<Header>();
+    assert_eq!(decode_within(&made, bounds(exact)).expect("fits").len(), 3);
+    for memory in [exact - 1, exact - 4 * size_of::<Header>(), 100, 0] {
+        let error = decode_within(&made, bounds(memory)).expect_err("no room");
+        assert!(
+            matches!(&error, AppendError::Invalid(text) if text.contains("plugins.max-decompressed-bytes")),
+            "{memory}: {error}"
+        );
+    }
+    let small = Bounds {
+        decompressed: 1000,
+        ..bounds(1 << 20)
+    };
+    let error = decode_within(&made, small).expect_err("too long");
+    assert!(
+        error
+            .to_string()
+            .contains("(plugins.max-decompressed-bytes)"),
+        "{error}"
+    );
+}
+
 #[test]
 fn a_record_count_beyond_the_body_allocates_nothing() {
     let mut batch = encode(template(Compression::Zstd), &sample()).expect("encodes");

@@ -5,7 +5,7 @@ use std::hint::black_box;
 use anyhow::Result;
 use bytes::Bytes;
 use tidegate::log::records::Record;
-use tidegate::plugin::{BatchOrigin, Transformed};
+use tidegate::plugin::{BatchOrigin, Effort, OnPoison, Terms, Transformed};
 
 use super::Case;
 use crate::bed::{Bed, NOW};
@@ -16,6 +16,11 @@ const ORIGIN: BatchOrigin<'static> = BatchOrigin {
     topic: "measured",
     partition: 0,
     base_sequence: None,
+};
+
+const TERMS: Terms = Terms {
+    on_poison: OnPoison::Reject,
+    effort: Effort::Full,
 };
 
 /// A call of a plugin on one batch, by an instance that is already running.
@@ -74,10 +79,10 @@ impl Case for Call {
     fn run(&mut self) {
         let plugins = &self.bed.services().plugins;
         if self.is_partitioner {
-            let assigned = plugins.assign("measured", &ORIGIN, PARTITIONS, &self.records);
+            let assigned = plugins.assign("measured", &ORIGIN, PARTITIONS, &self.records, TERMS);
             black_box(assigned.expect("the plugin assigns"));
         } else {
-            let answer = plugins.transform("measured", &ORIGIN, &self.records);
+            let answer = plugins.transform("measured", &ORIGIN, &self.records, TERMS);
             assert_eq!(answer.expect("the plugin answers"), Transformed::Unchanged);
         }
     }

@@ -83,6 +83,18 @@ impl Transform for Hostile {
                 return Ok(self.copies(batch, origin));
             }
             "copy" => return Ok(self.copies(batch, origin)),
+            // Takes everything but records that say what to do.
+            "poison" => {
+                for record in batch.records() {
+                    match record.value {
+                        Some(b"trap") => panic!("as told"),
+                        Some(b"loop") => spin(),
+                        _ => {}
+                    }
+                }
+            }
+            // A megabyte for each record: few at once are no harm.
+            "hungry" => drop(black_box(vec![1u8; batch.len() << 20])),
             mode => return Ok(lie(mode, batch.len())),
         }
         Ok(Answer::Unchanged)
@@ -193,7 +205,7 @@ fn lie(mode: &str, count: usize) -> Answer {
         "header-name-not-utf8" => replace(b"abc\xff", &[1, 2, 1, 1, 0], &[0], &[0]),
         "timestamps-missing" => replace(b"abc", &[1, 2, 0], &[], &[0]),
         "timestamp-negative" => replace(b"abc", &[1, 2, 0], &[-7], &[0]),
-        "source-out-of-range" => replace(b"abc", &[1, 2, 0], &[0], &[2]),
+        "source-out-of-range" => replace(b"abc", &[1, 2, 0], &[0], &[count as u32]),
         "sources-descending" => replace(b"", &[0, 0, 0, 0, 0, 0], &[0, 0], &[1, 0]),
         "sources-repeated" => replace(b"", &[0, 0, 0, 0, 0, 0], &[0, 0], &[1, 1]),
         "bitmap-short" => Answer::Keep(Vec::new()),
