@@ -7,19 +7,27 @@ use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
 use kafka_protocol::messages::{FetchRequest, MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
 
-fn request(offset: i64, max_wait_ms: i32, min_bytes: i32, max_bytes: i32) -> FetchRequest {
+/// A request for partition 0 of a topic.
+pub fn request_of(name: &str, offset: i64, max_wait_ms: i32, min_bytes: i32) -> FetchRequest {
     let partition = FetchPartition::default()
         .with_fetch_offset(offset)
-        .with_partition_max_bytes(max_bytes);
+        .with_partition_max_bytes(100 << 20);
     let topic = FetchTopic::default()
-        .with_topic(TopicName(StrBytes::from_static_str("orders")))
+        .with_topic(TopicName(StrBytes::from_string(name.to_owned())))
         .with_partitions(vec![partition]);
     FetchRequest::default()
         .with_max_wait_ms(max_wait_ms)
         .with_min_bytes(min_bytes)
-        .with_max_bytes(max_bytes)
+        .with_max_bytes(100 << 20)
         .with_session_epoch(-1)
         .with_topics(vec![topic])
+}
+
+fn request(offset: i64, max_wait_ms: i32, min_bytes: i32, max_bytes: i32) -> FetchRequest {
+    let mut request = request_of("orders", offset, max_wait_ms, min_bytes);
+    request.max_bytes = max_bytes;
+    request.topics[0].partitions[0].partition_max_bytes = max_bytes;
+    request
 }
 
 fn with_one_topic() -> (Broker, harness::RawClient) {
@@ -86,6 +94,53 @@ fn min_bytes_holds_an_answer_back_until_enough_is_there() {
         .clone()
         .expect("records");
     assert!(records.len() >= 2_000, "{} bytes", records.len());
+}
+
+/// A wait that no test's patience reaches.
+const LONG_WAIT_MS: i32 = 300_000;
+
+#[test]
+fn a_reader_behind_the_end_of_a_segment_does_not_wait_for_more_than_it_holds() {
+    let broker = Broker::start();
+    let mut client = broker.connect();
+    client
+        .create_topic("orders", 1, &[("segment.bytes", "1048576")])
+        .expect("created");
+    for _ in 0..12 {
+        client
+            .produce("orders", 0, -1, batch::of_values(&[vec![b'x'; 300_000]]))
+            .expect("an answer");
+    }
+    let mut next = 0;
+    let mut answers = 0;
+    // The last segment ends where the log does: there a fetch waits, and is not asked here.
+    while next < 9 {
+        let answer = client
+            .request(12, &request(next, LONG_WAIT_MS, i32::MAX, i32::MAX))
+            .expect("an answer at once");
+        let partition = &answer.responses[0].partitions[0];
+        let records = batch::records(partition.records.as_ref().expect("records")).expect("whole");
+        assert_eq!(records.first().map(|record| record.offset), Some(next));
+        next += i64::try_from(records.len()).expect("few");
+        answers += 1;
+    }
+    assert!(answers >= 3, "{answers} answers over at least 3 segments");
+}
+
+#[test]
+fn more_bytes_are_not_waited_for_than_an_answer_may_hold() {
+    let (_broker, mut client) = with_one_topic();
+    for _ in 0..3 {
+        client
+            .produce("orders", 0, -1, batch::of_values(&[vec![b'x'; 1_000]]))
+            .expect("an answer");
+    }
+    // The first batch comes however large it is, and is all that fits.
+    let answer = client
+        .request(12, &request(0, LONG_WAIT_MS, 100_000, 1_000))
+        .expect("an answer at once");
+    let records = answer.responses[0].partitions[0].records.clone();
+    assert!(records.is_some_and(|records| records.len() >= 1_000));
 }
 
 #[test]

@@ -4,10 +4,10 @@ use bytes::BytesMut;
 use harness::{Broker, batch};
 
 /// Times of these records follow it: 2024-01-01, in ms.
-const SOME_TIME: i64 = 1_704_067_200_000;
+pub const SOME_TIME: i64 = 1_704_067_200_000;
 
 /// A batch of one record at this time.
-fn at(timestamp: i64) -> bytes::Bytes {
+pub fn at(timestamp: i64) -> bytes::Bytes {
     let mut bytes = BytesMut::from(&batch::of_values(&["x"])[..]);
     bytes[27..35].copy_from_slice(&timestamp.to_be_bytes());
     bytes[35..43].copy_from_slice(&timestamp.to_be_bytes());

@@ -1,5 +1,6 @@
 //! One file an API: a request over plain TCP to a running broker, and the reply it must have, in every version it serves.
 
+mod acknowledged;
 mod add_offsets_to_txn;
 mod add_partitions_to_txn;
 mod alter_configs;

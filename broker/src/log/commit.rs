@@ -1,8 +1,10 @@
 //! Somebody's wait for records to be below the high watermark, and how it is made short.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::oneshot;
+use tokio::time::timeout;
 
 use super::AppendError;
 use super::partition::PartitionLog;
@@ -61,6 +63,29 @@ impl Commit {
             Wait::Registered(answer) => answer.await.unwrap_or(Err(AppendError::Deleted)),
         }
     }
+}
+
+/// Waits until the high watermarks have passed all that these logs held when asked, and has it synced now, all of them side
+/// by side: whoever was answered with `acks=1`, before the sync, finds the records in what is answered after this. Costs
+/// nothing where all is synced. A log that has stopped is not waited for: its watermark as it stands is the truth. False when
+/// the time was over before.
+pub async fn catch_up<'a>(
+    logs: impl IntoIterator<Item = &'a Arc<PartitionLog>>,
+    limit: Duration,
+) -> bool {
+    let pending = logs.into_iter().filter_map(|log| log.behind());
+    let mut pending: Vec<Commit> = pending.collect();
+    if pending.is_empty() {
+        return true;
+    }
+    pending.iter_mut().for_each(Commit::hurry);
+    let all = async {
+        for commit in &mut pending {
+            // What stops the log ends the wait, too.
+            let _ = commit.wait().await;
+        }
+    };
+    timeout(limit, all).await.is_ok()
 }
 
 impl Drop for Commit {

@@ -51,7 +51,7 @@ use bytes::Bytes;
 use crate::types::{Offset, TimestampMs};
 
 pub use cleaner::CleanerStats;
-pub use commit::Commit;
+pub use commit::{Commit, catch_up};
 pub use damage::DamagedRange;
 pub use partition::PartitionLog;
 pub use set::{Background, FlushObserver, LogSet, Work};
@@ -246,6 +246,8 @@ pub struct Records {
     pub log_start_offset: Offset,
     /// For a committed reader, in the order of their markers; empty otherwise.
     pub aborted: Vec<AbortedTransaction>,
+    /// There are bytes, and the reader sees more in a later segment, which no read reaches over: waiting adds nothing to these.
+    pub is_behind: bool,
 }
 
 /// The end points of a partition at one moment.

@@ -375,6 +375,15 @@ impl PartitionLog {
         })
     }
 
+    /// The wait for everything that has been appended, where there is something to wait for.
+    pub(super) fn behind(&self) -> Option<Commit> {
+        let held = self.log_end.load(Ordering::SeqCst);
+        if self.high_watermark.load(Ordering::SeqCst) >= held {
+            return None;
+        }
+        self.commit(held - 1).ok().filter(Commit::is_pending)
+    }
+
     /// Notifies `waiter` once (`Notify::notify_one`), when the high watermark next moves or the partition goes away or
     /// stops (but not of one that has stopped before). Register first and read after: then no progress is missed.
     pub fn wake_on_progress(&self, waiter: &Arc<Notify>) {

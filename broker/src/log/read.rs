@@ -154,6 +154,7 @@ impl PartitionLog {
                 last_stable_offset: offsets.last_stable_offset,
                 log_start_offset: offsets.log_start,
                 aborted: Vec::new(),
+                is_behind: false,
             };
             let below = offsets.end_for(isolation);
             if from >= below {
@@ -171,6 +172,7 @@ impl PartitionLog {
                         true => Bytes::from([&*bytes, &*bytes].concat()),
                         false => bytes,
                     };
+                    records.is_behind = !records.bytes.is_empty() && self.goes_on(from, below);
                     if isolation == Isolation::ReadUncommitted {
                         return Ok(records);
                     }
@@ -190,6 +192,15 @@ impl PartitionLog {
         Err(ReadError::Storage(
             "segments were taken away faster than they could be read".into(),
         ))
+    }
+
+    /// Whether what lies below `below` goes on in a later segment than the one that `from` is in.
+    fn goes_on(&self, from: Offset, below: Offset) -> bool {
+        let segments = self.segments.load();
+        let later = segments.iter().rev();
+        later
+            .take_while(|segment| segment.base_offset > from)
+            .any(|segment| segment.base_offset < below)
     }
 
     /// True when a read from this offset is near the end of the log and all but surely in the page cache, so that it may

@@ -1,7 +1,10 @@
 //! Fetch: versions 4 to 17. Topic names to version 12, topic ids from 13 (KIP-516).
 //!
-//! - Long poll: waits until `min_bytes` are there, a partition errs, or `max_wait_ms` is over. The wait is woken by the logs;
-//!   nothing polls.
+//! - Long poll: waits until `min_bytes` (or `max_bytes`, when that is less) are there, a partition errs, or `max_wait_ms` is over,
+//!   and not at all for a reader with more before it in a later segment than it was given. The wait is woken by the logs; nothing
+//!   polls.
+//! - What was acknowledged before it was synced (`acks=1`) is synced now, when otherwise the answer would be empty: at most the
+//!   longer of `max_wait_ms` and a second.
 //! - `max_bytes` bounds the answer and `partition_max_bytes` each partition, both under the broker's own bound; the first
 //!   partition with data gives at least one batch, however large (KIP-74). Partitions are served in the order asked for.
 //! - Consumers see records below the high watermark; with `read_committed` (KIP-98) below the last stable offset, and with the
@@ -32,13 +35,16 @@ use crate::kafka::context::Context;
 use crate::kafka::error::read_code;
 use crate::kafka::resources::{self, TopicReference};
 use crate::kafka::topics::TopicHandle;
-use crate::log::{Isolation, PartitionLog, ReadError, Records};
+use crate::log::{Isolation, PartitionLog, ReadError, Records, catch_up};
 use crate::types::TopicId;
 
 pub const VERSIONS: RangeInclusive<i16> = 4..=17;
 
 /// Longer waits would only hold connections; Kafka's clients ask for half a second.
 const MAX_WAIT: Duration = Duration::from_secs(300);
+
+/// The longest that a request which would wait less is held up for the disk.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(1);
 
 /// One topic as asked for.
 struct Target {
@@ -69,14 +75,18 @@ pub async fn handle(context: &Context, request: FetchRequest) -> FetchAnswer {
         };
     }
     let wait = Duration::from_millis(u64::try_from(request.max_wait_ms).unwrap_or(0)).min(MAX_WAIT);
-    let deadline = Instant::now() + wait;
-    let min_bytes = usize::try_from(request.min_bytes).unwrap_or(0);
+    let begun = Instant::now();
+    let deadline = begun + wait;
     let isolation = Isolation::from_code(request.isolation_level);
     let max_bytes = u32::try_from(request.max_bytes)
         .unwrap_or(0)
-        .min(context.services.config.broker.fetch_max_bytes);
+        .min(context.services.config.broker.fetch_max_bytes) as usize;
+    let min_bytes = usize::try_from(request.min_bytes)
+        .unwrap_or(0)
+        .min(max_bytes);
     let targets = resolve(context, request);
     let waiter = Arc::new(Notify::new());
+    let mut has_caught_up = false;
     loop {
         // Registered before the read: what is appended in between wakes the wait below.
         if !wait.is_zero() {
@@ -85,12 +95,44 @@ pub async fn handle(context: &Context, request: FetchRequest) -> FetchAnswer {
                 .flat_map(Target::logs)
                 .for_each(|log| log.wake_on_progress(&waiter));
         }
-        let read = read_all(&targets, max_bytes as usize, isolation).await;
-        let enough = read.bytes >= min_bytes || read.failed || targets.is_empty();
-        if enough || timeout_at(deadline, waiter.notified()).await.is_err() {
+        let read = read_all(&targets, max_bytes, isolation).await;
+        let enough = read.bytes >= min_bytes || read.failed || read.is_behind || targets.is_empty();
+        let is_over = enough || Instant::now() >= deadline;
+        if !is_over && timeout_at(deadline, waiter.notified()).await.is_ok() {
+            continue;
+        }
+        // Who waits is not held up for one partition when there is something of another.
+        let is_patient = !wait.is_zero() && min_bytes > 0;
+        if has_caught_up || (is_patient && read.bytes > 0) {
             return answer(context, &targets, read);
         }
+        let unseen: Vec<_> = unseen(&targets, &read).collect();
+        if unseen.is_empty() {
+            return answer(context, &targets, read);
+        }
+        let limit = wait.max(CATCH_UP_LIMIT).saturating_sub(begun.elapsed());
+        catch_up(unseen, limit).await;
+        has_caught_up = true;
     }
+}
+
+/// The logs that have something at the offset asked for which nobody sees yet, for it is not synced.
+fn unseen<'a>(
+    targets: &'a [Target],
+    read: &'a ReadPass,
+) -> impl Iterator<Item = &'a Arc<PartitionLog>> {
+    let asked = targets.iter().flat_map(|target| {
+        let partitions = target.partitions.iter();
+        partitions.map(move |partition| (target, partition))
+    });
+    asked
+        .zip(&read.partitions)
+        .filter_map(|((target, partition), read)| {
+            let seen = read.as_ref().ok()?.high_watermark;
+            let log = target.handle.as_ref().ok()?.log(partition.partition)?;
+            let held = seen..log.offsets().log_end;
+            held.contains(&partition.fetch_offset).then_some(log)
+        })
 }
 
 impl Target {
@@ -124,6 +166,8 @@ struct ReadPass {
     partitions: Vec<Result<Records, ResponseError>>,
     bytes: usize,
     failed: bool,
+    /// More of a partition lies in a later segment.
+    is_behind: bool,
     isolation: Isolation,
 }
 
@@ -132,6 +176,7 @@ async fn read_all(targets: &[Target], max_bytes: usize, isolation: Isolation) ->
         partitions: Vec::new(),
         bytes: 0,
         failed: false,
+        is_behind: false,
         isolation,
     };
     for target in targets {
@@ -143,7 +188,10 @@ async fn read_all(targets: &[Target], max_bytes: usize, isolation: Isolation) ->
             };
             let read = read_one(target, partition, limits).await;
             match &read {
-                Ok(records) => pass.bytes += records.bytes.len(),
+                Ok(records) => {
+                    pass.bytes += records.bytes.len();
+                    pass.is_behind |= records.is_behind;
+                }
                 Err(_) => pass.failed = true,
             }
             pass.partitions.push(read);

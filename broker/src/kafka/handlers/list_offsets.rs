@@ -2,9 +2,11 @@
 //! high watermark, or with `read_committed` the last stable offset), −2 the start, −3 (KIP-734) the record with the largest timestamp, −4 the start of what is kept locally
 //! (the same here), −5 the end of what is tiered (nothing is: −1).
 //!
-//! Needs Describe on the topic. What a reader of the request's isolation level does not see is no answer.
+//! Needs Describe on the topic. What a reader of the request's isolation level does not see is no answer. What was appended
+//! before the request is synced first, so that a producer that was answered with `acks=1` finds its records in every answer.
 
 use std::ops::RangeInclusive;
+use std::sync::Arc;
 use std::time::Duration;
 
 use kafka_protocol::messages::list_offsets_request::ListOffsetsPartition;
@@ -13,20 +15,17 @@ use kafka_protocol::messages::list_offsets_response::{
 };
 use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicName};
 
-use tokio::time::timeout;
-
 use crate::catalog::{Operation, ResourceType};
 use crate::env;
 use crate::kafka::ResponseError;
 use crate::kafka::context::Context;
 use crate::kafka::error::read_code;
-use crate::log::{Isolation, OffsetQuery, PartitionLog};
-use crate::types::Offset;
+use crate::log::{Isolation, OffsetQuery, PartitionLog, catch_up};
 
 pub const VERSIONS: RangeInclusive<i16> = 1..=10;
 
-/// The longest that the end of a log is waited for.
-const LATEST_WAIT: Duration = Duration::from_secs(1);
+/// The longest that the disk is waited for. Where it is slower than this, the watermark as it stands is the truth.
+const CATCH_UP_LIMIT: Duration = Duration::from_secs(1);
 
 const LATEST: i64 = -1;
 const EARLIEST: i64 = -2;
@@ -36,23 +35,61 @@ const LATEST_TIERED: i64 = -5;
 
 pub async fn handle(context: &Context, request: ListOffsetsRequest) -> ListOffsetsResponse {
     let isolation = Isolation::from_code(request.isolation_level);
-    let mut topics = Vec::with_capacity(request.topics.len());
-    for topic in request.topics {
-        let mut partitions = Vec::with_capacity(topic.partitions.len());
-        for partition in &topic.partitions {
-            let answer = match find(context, &topic.name, partition, isolation).await {
-                Ok((offset, timestamp)) => found(partition, offset, timestamp),
-                Err(error) => ListOffsetsPartitionResponse::default().with_error_code(error.code()),
-            };
-            partitions.push(answer.with_partition_index(partition.partition_index));
+    let asked: Vec<(TopicName, Vec<Asked>)> = request
+        .topics
+        .into_iter()
+        .map(|topic| {
+            let resolve = |partition| resolve(context, &topic.name, partition);
+            let partitions = topic.partitions.iter().map(resolve).collect();
+            (topic.name, partitions)
+        })
+        .collect();
+    let logs = asked.iter().flat_map(|(_, partitions)| partitions);
+    catch_up(logs.filter_map(Asked::log_to_sync), CATCH_UP_LIMIT).await;
+    let mut topics = Vec::with_capacity(asked.len());
+    for (name, asked) in asked {
+        let mut partitions = Vec::with_capacity(asked.len());
+        for one in asked {
+            partitions.push(one.answer(isolation).await);
         }
         topics.push(
             ListOffsetsTopicResponse::default()
-                .with_name(topic.name)
+                .with_name(name)
                 .with_partitions(partitions),
         );
     }
     ListOffsetsResponse::default().with_topics(topics)
+}
+
+/// One partition's question.
+struct Asked {
+    partition: ListOffsetsPartition,
+    what: Result<Question, ResponseError>,
+}
+
+enum Question {
+    /// It has the same answer whatever the log holds.
+    Nothing,
+    Of(Arc<PartitionLog>, OffsetQuery),
+}
+
+impl Asked {
+    /// The log whose end matters to the answer.
+    fn log_to_sync(&self) -> Option<&Arc<PartitionLog>> {
+        match &self.what {
+            Ok(Question::Of(_, OffsetQuery::Earliest) | Question::Nothing) | Err(_) => None,
+            Ok(Question::Of(log, _)) => Some(log),
+        }
+    }
+
+    async fn answer(self, isolation: Isolation) -> ListOffsetsPartitionResponse {
+        let index = self.partition.partition_index;
+        let answer = match find(self.what, isolation).await {
+            Ok((offset, timestamp)) => found(&self.partition, offset, timestamp),
+            Err(error) => ListOffsetsPartitionResponse::default().with_error_code(error.code()),
+        };
+        answer.with_partition_index(index)
+    }
 }
 
 fn found(
@@ -71,25 +108,38 @@ fn found(
     }
 }
 
-/// The end of what is seen, once the high watermark has passed what the log held when asked: a producer that was answered
-/// finds its records below it, although `acks=1` is answered before they are synced.
-async fn latest(log: &PartitionLog, isolation: Isolation) -> Offset {
-    let held = log.offsets().log_end;
-    // Where the log has stopped, or its disk is slow, the watermark as it stands is the truth.
-    let _ = timeout(LATEST_WAIT, log.committed(held - 1)).await;
-    match isolation {
-        Isolation::ReadUncommitted => log.offsets().high_watermark,
-        Isolation::ReadCommitted => log.offsets().last_stable_offset,
-    }
-}
-
 async fn find(
-    context: &Context,
-    topic: &TopicName,
-    partition: &ListOffsetsPartition,
+    asked: Result<Question, ResponseError>,
     isolation: Isolation,
 ) -> Result<(i64, i64), ResponseError> {
     const NONE: (i64, i64) = (-1, -1);
+    let (log, query) = match asked? {
+        Question::Nothing => return Ok(NONE),
+        Question::Of(log, query) => (log, query),
+    };
+    let answer = match query {
+        OffsetQuery::Earliest | OffsetQuery::Latest => log.find_offset(query, isolation),
+        OffsetQuery::MaxTimestamp | OffsetQuery::AtTime(_) => {
+            let searched = env::blocking(move || log.find_offset(query, isolation)).await;
+            searched.map_err(|_| ResponseError::KafkaStorageError)?
+        }
+    };
+    let answer = answer.map_err(|error| read_code(&error))?;
+    Ok(answer.unwrap_or(NONE))
+}
+
+fn resolve(context: &Context, topic: &TopicName, partition: &ListOffsetsPartition) -> Asked {
+    Asked {
+        what: question(context, topic, partition),
+        partition: partition.clone(),
+    }
+}
+
+fn question(
+    context: &Context,
+    topic: &TopicName,
+    partition: &ListOffsetsPartition,
+) -> Result<Question, ResponseError> {
     let name = context.topic_in(topic)?;
     if !context.authorize(Operation::Describe, ResourceType::Topic, &name) {
         return Err(ResponseError::TopicAuthorizationFailed);
@@ -101,22 +151,17 @@ async fn find(
         .ok_or(ResponseError::UnknownTopicOrPartition)?;
     let log = handle
         .log(partition.partition_index)
-        .ok_or(ResponseError::UnknownTopicOrPartition)?
-        .clone();
+        .ok_or(ResponseError::UnknownTopicOrPartition)?;
     if partition.current_leader_epoch > 0 {
         return Err(ResponseError::UnknownLeaderEpoch);
     }
     let query = match partition.timestamp {
-        LATEST => return Ok((latest(&log, isolation).await, -1)),
-        EARLIEST | EARLIEST_LOCAL => return Ok((log.offsets().log_start, -1)),
-        LATEST_TIERED => return Ok(NONE),
+        LATEST => OffsetQuery::Latest,
+        EARLIEST | EARLIEST_LOCAL => OffsetQuery::Earliest,
+        LATEST_TIERED => return Ok(Question::Nothing),
         MAX_TIMESTAMP => OffsetQuery::MaxTimestamp,
         time if time >= 0 => OffsetQuery::AtTime(time),
         _ => return Err(ResponseError::InvalidRequest),
     };
-    let answer = env::blocking(move || log.find_offset(query, isolation)).await;
-    let answer = answer
-        .map_err(|_| ResponseError::KafkaStorageError)?
-        .map_err(|error| read_code(&error))?;
-    Ok(answer.unwrap_or(NONE))
+    Ok(Question::Of(Arc::clone(log), query))
 }
