@@ -1,7 +1,7 @@
 //! One TCP connection that speaks Kafka frames: a length of four bytes, big-endian, then that many bytes.
 
 use std::io::{ErrorKind, Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -19,6 +19,7 @@ use kafka_protocol::messages::{
     TopicName,
 };
 use kafka_protocol::protocol::{Decodable, Encodable, HeaderVersion, Request, StrBytes};
+use rustix::net::{self, AddressFamily, SocketType};
 
 /// How long an answer may take. Wide: a debug build, and other tests on the same cores.
 const ANSWER_LIMIT: Duration = Duration::from_secs(30);
@@ -47,6 +48,23 @@ impl RawClient {
     pub fn connect(address: SocketAddr) -> Result<Self> {
         let stream = TcpStream::connect_timeout(&address, Duration::from_secs(5))
             .with_context(|| format!("cannot connect to {address}"))?;
+        Self::over(stream)
+    }
+
+    /// As [`Self::connect`], from this address of the loopback interface: to the broker, somebody else.
+    ///
+    /// # Errors
+    /// When the machine has no such address, or nothing accepts the connection.
+    pub fn connect_from(source: Ipv4Addr, address: SocketAddr) -> Result<Self> {
+        let socket = net::socket(AddressFamily::INET, SocketType::STREAM, None)?;
+        net::bind(&socket, &SocketAddr::from((source, 0)))
+            .with_context(|| format!("cannot bind {source}"))?;
+        net::connect(&socket, &address)
+            .with_context(|| format!("cannot connect to {address} from {source}"))?;
+        Self::over(socket.into())
+    }
+
+    fn over(stream: TcpStream) -> Result<Self> {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(ANSWER_LIMIT))?;
         stream.set_write_timeout(Some(ANSWER_LIMIT))?;

@@ -3,6 +3,7 @@
 
 mod batches;
 mod connections;
+mod coordinators;
 mod frames;
 mod requests;
 mod unauthenticated;

@@ -97,6 +97,8 @@ fn touched_metrics() -> Metrics {
         sink.group_lag("readers", "orders", 0, 5);
         sink.group_state("Stable");
         sink.transaction_state("Ongoing");
+        sink.coordinator_bytes("groups", 1000);
+        sink.coordinator_refused("groups.max-groups", 1);
         sink.plugin("mask", 3, false);
         sink.connection_limit("plain", 500);
     }));

@@ -118,9 +118,10 @@ fn log(services: &Services, sink: &mut GaugeSink<'_>) {
 fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
     log(services, sink);
     cleaner(services, sink);
-    for group in services.coordinator.list() {
-        sink.group_state(group.state);
+    for state in services.coordinator.states() {
+        sink.group_state(state);
     }
+    coordinators(services, sink);
     for state in services.transactions.states() {
         sink.transaction_state(state.name());
     }
@@ -134,6 +135,18 @@ fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
     }
     for listener in &services.config.listeners {
         sink.connection_limit(&listener.name, listener.max_connections);
+    }
+}
+
+/// What groups and transactional ids take, and what was refused to them.
+fn coordinators(services: &Services, sink: &mut GaugeSink<'_>) {
+    let groups = services.coordinator.usage();
+    let transactions = services.transactions.usage();
+    for (kind, (bytes, refused)) in [("groups", groups), ("transactions", transactions)] {
+        sink.coordinator_bytes(kind, bytes);
+        for (setting, count) in refused {
+            sink.coordinator_refused(setting, count);
+        }
     }
 }
 

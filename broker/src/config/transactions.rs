@@ -11,6 +11,10 @@ pub struct TransactionConfig {
     pub max_timeout: Duration,
     pub id_expiration: Duration,
     pub max_ids: usize,
+    pub max_ids_per_principal: usize,
+    pub max_new_ids_per_second: usize,
+    pub max_bytes_per_principal: usize,
+    pub max_bytes: usize,
 }
 
 impl Default for TransactionConfig {
@@ -20,6 +24,10 @@ impl Default for TransactionConfig {
             max_timeout: Duration::from_secs(15 * 60),
             id_expiration: Duration::from_secs(7 * 24 * 3600),
             max_ids: 100_000,
+            max_ids_per_principal: 25_000,
+            max_new_ids_per_second: 500,
+            max_bytes_per_principal: 64 << 20,
+            max_bytes: 256 << 20,
         }
     }
 }
@@ -56,6 +64,42 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             min: 1,
             max: 10_000_000
         },
-        "Transactional ids at most; a new one is refused."
+        "Transactional ids at most; a new one is refused, unless one that never completed a transaction can make room."
+    ),
+    setting!(
+        transactions.max_ids_per_principal,
+        "max-ids-per-principal",
+        Kind::Count {
+            min: 1,
+            max: 10_000_000
+        },
+        "Transactional ids that one principal may have made, or one address (of IPv6 a /64) where nobody is authenticated: its share of max-ids. Raise it where all producers are one principal and have more ids than this."
+    ),
+    setting!(
+        transactions.max_new_ids_per_second,
+        "max-new-ids-per-second",
+        Kind::Count {
+            min: 1,
+            max: 1_000_000
+        },
+        "New transactional ids, and new producer ids of idempotent producers, that one principal or address may ask for a second, in the long run; as many as in 20 s at once. Beyond it producers are told to come again."
+    ),
+    setting!(
+        transactions.max_bytes_per_principal,
+        "max-bytes-per-principal",
+        Kind::Size {
+            min: 64 << 10,
+            max: 1 << 40
+        },
+        "Memory for the transactional ids that one principal or address has made and for the partitions of their open transactions, in bytes: its share of max-bytes. Beyond it what needs more is told to come again."
+    ),
+    setting!(
+        transactions.max_bytes,
+        "max-bytes",
+        Kind::Size {
+            min: 64 << 10,
+            max: 1 << 40
+        },
+        "Memory for all transactional ids and the partitions of their open transactions, in bytes."
     ),
 ];

@@ -9,8 +9,8 @@ use super::driver::{Cell, Contents, Driver};
 use super::group::Now;
 use super::storage::{InternalTopic, KeyValue};
 use super::{
-    CommitRequest, CommittedOffset, Coordinator, GroupDescription, GroupError, JoinOutcome,
-    JoinRequest, OffsetToCommit, SyncOutcome, SyncRequest, record,
+    CommitRequest, CommittedOffset, Coordinator, GroupDescription, GroupError, GroupListing,
+    JoinOutcome, JoinRequest, OffsetToCommit, SyncOutcome, SyncRequest, record,
 };
 use crate::catalog::Catalog;
 use crate::config::GroupConfig;
@@ -68,19 +68,22 @@ impl Coordinator {
         }
         let waiter = self.driver.new_waiter();
         let join = |_: &Arc<Cell>, contents: &mut Contents, now: Now| {
+            let growth = contents.group.growth_by_join(&request);
+            self.driver.check_growth(contents, growth)?;
             let receiver = contents.wait_for_join(waiter);
             let new_id = || new_member_id(&request);
             contents.group.join(now, &request, waiter, new_id);
-            receiver
+            Ok::<_, GroupError>(receiver)
         };
+        let (group, holder) = (&request.group, &request.holder);
         // Only a member without an id may bring a group into being.
         let receiver = match request.member_id.is_empty() {
-            true => self.driver.with_or_create(&request.group, join)?,
+            true => self.driver.with_or_create(group, holder, join)?,
             false => self
                 .driver
-                .with(&request.group, join)
+                .with_used(group, holder, join)
                 .ok_or(GroupError::UnknownMember)?,
-        };
+        }?;
         receiver.await.unwrap_or_else(|_| Err(stopped()))
     }
 
@@ -91,11 +94,13 @@ impl Coordinator {
         let receiver = self
             .driver
             .with(&request.group, |_, contents, now| {
+                let growth = contents.group.growth_by_sync(&request);
+                self.driver.check_growth(contents, growth)?;
                 let receiver = contents.wait_for_sync(waiter);
                 contents.group.sync(now, &request, waiter);
-                receiver
+                Ok::<_, GroupError>(receiver)
             })
-            .ok_or(GroupError::UnknownMember)?;
+            .ok_or(GroupError::UnknownMember)??;
         receiver.await.unwrap_or_else(|_| Err(stopped()))
     }
 
@@ -136,17 +141,17 @@ impl Coordinator {
     /// when any metadata is above `max_metadata_bytes`.
     pub async fn commit_offsets(&self, request: CommitRequest) -> Result<(), GroupError> {
         check_offsets(&self.driver.config, &request)?;
-        let group = request.group.clone();
+        let (group, holder) = (request.group.clone(), request.holder.clone());
         let generation = request.generation;
         let driver = Arc::clone(&self.driver);
         let commit = move |cell: &Arc<Cell>, contents: &mut Contents, now: Now| {
             begin_commit(&driver, cell, contents, now, request)
         };
         let begun = match generation < 0 {
-            true => self.driver.with_or_create(&group, commit)?,
+            true => self.driver.with_or_create(&group, &holder, commit)?,
             false => self
                 .driver
-                .with(&group, commit)
+                .with_used(&group, &holder, commit)
                 .ok_or(GroupError::GroupIdNotFound)?,
         }?;
         // A task of its own, so that a cancelled request does not leave offsets in the log that memory never shows.
@@ -211,18 +216,33 @@ impl Coordinator {
     }
 
     /// Sorted by group id.
-    pub fn list(&self) -> Vec<GroupDescription> {
-        let mut groups: Vec<GroupDescription> = self
-            .driver
-            .cells()
-            .iter()
-            .filter_map(|cell| {
+    pub async fn list(&self) -> Vec<GroupListing> {
+        let mut groups = Vec::new();
+        let all = &self.driver.groups;
+        all.for_each(|cell| {
+            groups.extend(
                 self.driver
-                    .with_cell(cell, |_, contents, _| contents.group.describe())
-            })
-            .collect();
-        groups.sort_by(|a, b| a.group.cmp(&b.group));
+                    .with_cell(&cell, |_, contents, _| contents.group.listing()),
+            );
+        })
+        .await;
         groups
+    }
+
+    /// Kafka's name of each group's state. For a thread that may block.
+    pub fn states(&self) -> Vec<&'static str> {
+        let cells = self.driver.groups.walk();
+        let state = |cell: Arc<Cell>| {
+            self.driver
+                .with_cell(&cell, |_, contents, _| contents.group.state_name())
+        };
+        cells.filter_map(state).collect()
+    }
+
+    /// What the groups take in memory, and what was refused because of a bound, by its setting.
+    pub fn usage(&self) -> (usize, Vec<(&'static str, u64)>) {
+        let ledger = self.driver.ledger.lock();
+        (ledger.bytes(), ledger.refused().collect())
     }
 
     /// Ends an empty group and forgets its offsets. Resolves when that is durable.
@@ -246,30 +266,42 @@ impl Coordinator {
     /// Forgets the offsets of a deleted topic. False: not all of that is durable, which is logged, and they would come back
     /// with a restart.
     pub async fn topic_deleted(&self, topic: &str) -> bool {
-        let forgotten = self.forget_topics(|name| name == topic);
+        let mut forgotten = Forgotten::default();
+        let all = &self.driver.groups;
+        all.for_each(|cell| self.forget_in(&cell, |name| name == topic, &mut forgotten))
+            .await;
         self.are_forgotten(forgotten).await
     }
 
     /// Forgets the offsets of some topics, at once; `are_forgotten` waits until that is durable.
     pub fn forget_topics(&self, is_gone: impl Fn(&str) -> bool) -> Forgotten {
         let mut forgotten = Forgotten::default();
-        for cell in self.driver.cells() {
-            let buried = self.driver.with_cell(&cell, |cell, contents, _| {
-                let keys = contents.offsets.keys(&is_gone);
-                self.driver.bury(cell, contents, &keys, false)
-            });
-            match buried {
-                Some(Ok(Some(last))) => {
-                    forgotten.last.insert(cell.partition, last);
-                }
-                Some(Err(error)) => {
-                    report(&error);
-                    forgotten.has_failed = true;
-                }
-                Some(Ok(None)) | None => {}
-            }
+        for cell in self.driver.groups.walk() {
+            self.forget_in(&cell, &is_gone, &mut forgotten);
         }
         forgotten
+    }
+
+    fn forget_in(
+        &self,
+        cell: &Arc<Cell>,
+        is_gone: impl Fn(&str) -> bool,
+        forgotten: &mut Forgotten,
+    ) {
+        let buried = self.driver.with_cell(cell, |cell, contents, _| {
+            let keys = contents.offsets.keys(is_gone);
+            self.driver.bury(cell, contents, &keys, false)
+        });
+        match buried {
+            Some(Ok(Some(last))) => {
+                forgotten.last.insert(cell.partition, last);
+            }
+            Some(Err(error)) => {
+                report(&error);
+                forgotten.has_failed = true;
+            }
+            Some(Ok(None)) | None => {}
+        }
     }
 
     /// Whether all offsets that were forgotten stay so, whatever happens.
@@ -287,7 +319,7 @@ impl Coordinator {
     /// Every (group, topic, partition, committed offset), for the lag metric.
     pub fn committed(&self) -> Vec<(String, String, PartitionIndex, Offset)> {
         let mut all = Vec::new();
-        for cell in self.driver.cells() {
+        for cell in self.driver.groups.walk() {
             self.driver.with_cell(&cell, |cell, contents, _| {
                 let of_group = contents.offsets.iter();
                 all.extend(of_group.map(|(topic, partition, committed)| {
@@ -325,6 +357,7 @@ fn begin_commit(
     contents
         .group
         .check_commit(now, &request.member_id, instance_id, request.generation)?;
+    driver.check_growth(contents, contents.offsets.growth(&request.offsets))?;
     let records = offset_records(&cell.id, &request.offsets, now.wall_ms)?;
     let last = match records.is_empty() {
         true => None,

@@ -7,21 +7,24 @@
 //! - A request that is cancelled leaves its waiter behind. The machine answers it in time as if it were there, and the answer
 //!   is dropped.
 //!
-//! Lock order: a cell, then the map of groups.
+//! Lock order: a cell, then the directory of groups, then the ledger.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
-use super::group::{Effect, Group, Limits, Now, Ticket, Waiter};
+use super::directory::{Directory, Turn};
+use super::group::{Effect, Group, Limits, MAX_GROUP_BYTES, Now, Ticket, Waiter};
 use super::offsets::{GroupOffsets, Retention};
 use super::pending::{OpenTransactions, Replaying};
 use super::record::{self, GroupRecord, RecordError};
+use super::shares::{Bound, Bounds, Holder, Ledger, Refusal, Standing};
 use super::storage::{KeyValue, NewRecords, RecordLog, partition_for};
 use super::timers::Timers;
 use super::{GroupError, JoinOutcome, SyncOutcome};
@@ -33,6 +36,10 @@ use crate::types::{Offset, PartitionIndex, TimestampMs};
 const VACANT_GROUP_KEPT: Duration = Duration::from_secs(600);
 /// Bounds on the time between two looks for expired offsets.
 const SWEEPS_APART: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(600));
+/// How long members that were told an id keep a group that somebody else would have the place of.
+const PENDING_KEPT: Duration = Duration::from_secs(60);
+/// What a group takes in memory besides what is in it.
+const GROUP_BYTES: usize = 1024;
 
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -40,7 +47,9 @@ pub(super) struct Driver {
     pub log: Box<dyn RecordLog>,
     pub clock: Clock,
     started: Instant,
-    groups: RwLock<HashMap<Arc<str>, Arc<Cell>>>,
+    pub groups: Directory<Cell>,
+    /// Whose the groups are.
+    pub ledger: Mutex<Ledger>,
     timers: Timers,
     next_waiter: AtomicU64,
     /// Groups with offsets of transactions that are open.
@@ -63,6 +72,7 @@ pub(super) struct Contents {
     syncs: HashMap<Waiter, oneshot::Sender<Result<SyncOutcome, GroupError>>>,
     /// The group's entry among the timers.
     scheduled: Option<Duration>,
+    standing: Standing,
 }
 
 impl Contents {
@@ -73,7 +83,13 @@ impl Contents {
             joins: HashMap::new(),
             syncs: HashMap::new(),
             scheduled: None,
+            standing: Standing::default(),
         }
+    }
+
+    /// Neither members nor offsets: nothing would be lost with it.
+    fn is_stranger(&self) -> bool {
+        self.group.is_empty() && self.offsets.is_empty()
     }
 
     pub fn wait_for_join(
@@ -102,6 +118,26 @@ impl Contents {
     }
 }
 
+fn bounds(config: &GroupConfig) -> Bounds {
+    let bound = |setting, value| Bound { setting, value };
+    Bounds {
+        total: bound("groups.max-groups", config.max_groups),
+        share: bound(
+            "groups.max-groups-per-principal",
+            config.max_groups_per_principal,
+        ),
+        pace: bound(
+            "groups.max-new-groups-per-second",
+            config.max_new_groups_per_second,
+        ),
+        total_bytes: bound("groups.max-bytes", config.max_bytes),
+        share_bytes: bound(
+            "groups.max-bytes-per-principal",
+            config.max_bytes_per_principal,
+        ),
+    }
+}
+
 impl From<RecordError> for GroupError {
     fn from(error: RecordError) -> Self {
         Self::Storage(error.to_string())
@@ -112,11 +148,12 @@ impl Driver {
     /// Reads every group back. Blocking.
     pub fn open(config: GroupConfig, log: Box<dyn RecordLog>, clock: Clock) -> Arc<Self> {
         let driver = Self {
+            ledger: Mutex::new(Ledger::new(bounds(&config))),
             config,
             log,
             clock,
             started: Instant::now(),
-            groups: RwLock::default(),
+            groups: Directory::default(),
             timers: Timers::default(),
             next_waiter: AtomicU64::new(0),
             open: OpenTransactions::default(),
@@ -161,11 +198,14 @@ impl Driver {
             contents.offsets = offsets;
             (id, contents)
         });
-        let mut groups = self.groups.write();
         for (id, mut contents) in restored.into_iter().chain(without_record) {
-            let id: Arc<str> = id.into();
-            self.schedule(&id, &mut contents);
-            groups.insert(Arc::clone(&id), Arc::new(self.cell(id, contents)));
+            let made = self.groups.get_or_insert(&id, |id| {
+                self.ledger.lock().restore(&Holder::default());
+                self.account(id, &mut contents, now);
+                self.schedule(id, &mut contents);
+                Ok::<_, Infallible>(Arc::new(self.cell(Arc::clone(id), contents)))
+            });
+            debug_assert!(made.is_ok());
         }
     }
 
@@ -181,6 +221,8 @@ impl Driver {
         Limits {
             initial_rebalance_delay: self.config.initial_rebalance_delay,
             max_members: self.config.max_members,
+            max_member_bytes: self.config.max_member_bytes,
+            max_group_bytes: self.config.max_group_bytes.min(MAX_GROUP_BYTES),
         }
     }
 
@@ -195,30 +237,15 @@ impl Driver {
         Waiter(self.next_waiter.fetch_add(1, Ordering::Relaxed))
     }
 
-    pub fn cells(&self) -> Vec<Arc<Cell>> {
-        self.groups.read().values().cloned().collect()
-    }
-
-    pub fn find(&self, id: &str) -> Option<Arc<Cell>> {
-        self.groups.read().get(id).cloned()
-    }
-
-    fn find_or_create(&self, id: &str) -> Result<Arc<Cell>, GroupError> {
-        if let Some(cell) = self.find(id) {
-            return Ok(cell);
-        }
-        let mut groups = self.groups.write();
-        if let Some(cell) = groups.get(id) {
-            return Ok(Arc::clone(cell));
-        }
-        if groups.len() >= self.config.max_groups {
-            return Err(GroupError::TooManyGroups);
-        }
-        let id: Arc<str> = id.into();
-        let contents = Contents::new(Group::new(&id, self.limits()));
-        let cell = Arc::new(self.cell(Arc::clone(&id), contents));
-        groups.insert(id, Arc::clone(&cell));
-        Ok(cell)
+    /// The group, which is made for the holder when it is missing and nothing stands in the way.
+    fn find_or_create(&self, id: &str, holder: &Holder) -> Result<Arc<Cell>, Refusal> {
+        self.groups.get_or_insert(id, |id| {
+            let now = self.started.elapsed();
+            self.ledger.lock().admit(holder, now)?;
+            let mut contents = Contents::new(Group::new(id, self.limits()));
+            contents.standing = Standing::of(holder.clone());
+            Ok(Arc::new(self.cell(Arc::clone(id), contents)))
+        })
     }
 
     /// Runs `call` on a group under its lock and carries out what it caused. `None` when there is no such group.
@@ -227,27 +254,100 @@ impl Driver {
         id: &str,
         call: impl FnOnce(&Arc<Cell>, &mut Contents, Now) -> R,
     ) -> Option<R> {
-        let cell = self.find(id)?;
+        let cell = self.groups.get(id)?;
         self.with_cell(&cell, call)
     }
 
-    /// As `with`, on a group that is created when it is missing.
+    /// As `with`, for one who uses the group: it is the holder's when it was nobody's.
+    pub fn with_used<R>(
+        self: &Arc<Self>,
+        id: &str,
+        holder: &Holder,
+        call: impl FnOnce(&Arc<Cell>, &mut Contents, Now) -> R,
+    ) -> Option<R> {
+        self.with(id, |cell, contents, now| {
+            contents.standing.adopt(&self.ledger, holder);
+            call(cell, contents, now)
+        })
+    }
+
+    /// As `with_used`, on a group that is created when it is missing.
     pub fn with_or_create<R>(
         self: &Arc<Self>,
         id: &str,
+        holder: &Holder,
         call: impl FnOnce(&Arc<Cell>, &mut Contents, Now) -> R,
     ) -> Result<R, GroupError> {
         let mut call = Some(call);
         loop {
-            let cell = self.find_or_create(id)?;
+            let cell = match self.find_or_create(id, holder) {
+                Ok(cell) => cell,
+                Err(refusal) if self.make_room(holder, refusal) => continue,
+                Err(refusal) => return Err(self.refused(holder, refusal)),
+            };
             // A group that ended between the two steps is no longer in the map: the next round makes a new one.
             let done = self.with_cell(&cell, |cell, contents, now| {
+                contents.standing.adopt(&self.ledger, holder);
                 call.take().map(|call| call(cell, contents, now))
             });
             if let Some(Some(result)) = done {
                 return Ok(result);
             }
         }
+    }
+
+    /// Forgets a group that nothing would be lost with, for a newcomer. False when there is none.
+    fn make_room(self: &Arc<Self>, holder: &Holder, refusal: Refusal) -> bool {
+        let strangers = self.ledger.lock().strangers(holder, refusal);
+        strangers.into_iter().any(|(id, since)| {
+            let forgotten = self.with(&id, |cell, contents, now| {
+                let is_old = now.elapsed.saturating_sub(since) >= PENDING_KEPT;
+                let may_go = contents.group.is_vacant() || is_old;
+                if !contents.is_stranger() || !may_go {
+                    return false;
+                }
+                let buried = self.bury(cell, contents, &[], true);
+                buried.is_ok() && contents.group.delete().is_ok()
+            });
+            forgotten.unwrap_or(true)
+        })
+    }
+
+    fn refused(&self, holder: &Holder, refusal: Refusal) -> GroupError {
+        self.report(holder, refusal.bound());
+        let setting = refusal.bound().setting;
+        match refusal {
+            Refusal::Pace(_) => GroupError::Busy(setting),
+            Refusal::Share(_) | Refusal::Total(_) => GroupError::TooManyGroups(setting),
+        }
+    }
+
+    /// Counts a refusal, and logs some.
+    fn report(&self, holder: &Holder, bound: Bound) {
+        let line = self.ledger.lock().refuse(bound, self.started.elapsed());
+        if let Some(left_out) = line {
+            let Bound { setting, value } = bound;
+            tracing::warn!(%holder, setting, value, left_out, "refused, because a bound on groups was reached");
+        }
+    }
+
+    /// May the group grow by so many bytes? It counts for whoever has made it.
+    pub fn check_growth(&self, contents: &Contents, growth: usize) -> Result<(), GroupError> {
+        let holder = contents.standing.holder();
+        let checked = self.ledger.lock().check_bytes(holder, growth);
+        checked.map_err(|bound| {
+            self.report(holder, bound);
+            GroupError::Busy(bound.setting)
+        })
+    }
+
+    fn account(&self, id: &Arc<str>, contents: &mut Contents, now: Now) {
+        let bytes =
+            GROUP_BYTES + id.len() + contents.group.size_bytes() + contents.offsets.size_bytes();
+        let is_stranger = contents.is_stranger();
+        contents
+            .standing
+            .update(&self.ledger, id, (bytes, is_stranger), now.elapsed);
     }
 
     /// `None` when the group has ended.
@@ -282,11 +382,13 @@ impl Driver {
             let _ = contents.group.delete();
         }
         if contents.group.is_dead() {
-            self.groups.write().remove(&cell.id);
+            self.groups.remove(&cell.id);
+            contents.standing.close(&self.ledger, now.elapsed);
             if let Some(at) = contents.scheduled.take() {
                 self.timers.cancel(&cell.id, at);
             }
         } else {
+            self.account(&cell.id, contents, now);
             self.schedule(&cell.id, contents);
         }
     }
@@ -301,8 +403,9 @@ impl Driver {
         // A receiver that is gone belonged to a cancelled request.
         match effect {
             Effect::Joined(waiter, answer) => {
-                if let Some(sender) = contents.joins.remove(&waiter) {
-                    let _ = sender.send(answer);
+                let sender = contents.joins.remove(&waiter);
+                if let Some(Err(Ok(outcome))) = sender.map(|sender| sender.send(answer)) {
+                    contents.group.undelivered(now, &outcome.member_id);
                 }
             }
             Effect::Synced(waiter, answer) => {
@@ -432,13 +535,15 @@ impl Driver {
     /// Forgets the offsets that have expired, and the groups that nothing is left of. Returns when to come again.
     pub async fn sweep(self: &Arc<Self>) -> Duration {
         let mut next_ms: Option<TimestampMs> = None;
-        for cell in self.cells() {
+        let mut turn = Turn::new();
+        for cell in self.groups.walk() {
             let expiry = self.with_cell(&cell, |cell, contents, now| {
                 self.expire(cell, contents, now.wall_ms)
             });
             next_ms = next_ms.into_iter().chain(expiry.flatten()).min();
-            tokio::task::yield_now().await;
+            turn.pass().await;
         }
+        self.ledger.lock().forget_idle(self.started.elapsed());
         let (least, most) = SWEEPS_APART;
         let least = least.min(self.config.offsets_retention);
         // Whatever expires next has been unused for the whole retention by then.

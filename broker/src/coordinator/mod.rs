@@ -1,16 +1,19 @@
 //! Consumer groups: the classic protocol as a pure state machine, and the driver that gives it time and a log.
 //!
 //! From a call inwards: `calls` checks and waits, `driver` holds the groups and carries out what they want, `group` decides,
-//! `offsets` keeps what was committed, `record` and `storage` put both into `__consumer_offsets`, `timers` brings deadlines.
+//! `offsets` keeps what was committed, `record` and `storage` put both into `__consumer_offsets`, `timers` brings deadlines,
+//! `shares` sees to it that nobody fills all that there is.
 //! Wire structs, sockets and the wall clock are not known here.
 
 mod calls;
 mod codec;
+mod directory;
 mod driver;
 pub mod group;
 mod offsets;
 mod pending;
 pub mod record;
+pub mod shares;
 mod storage;
 mod timers;
 pub mod transaction;
@@ -27,6 +30,7 @@ use crate::types::{Offset, TimestampMs};
 
 pub use calls::{Forgotten, MAX_GROUP_ID_BYTES};
 pub use pending::Durable;
+use shares::Holder;
 
 /// Routes calls to groups, runs their timers, and keeps offsets in `__consumer_offsets`.
 #[derive(Debug)]
@@ -65,8 +69,12 @@ pub enum GroupError {
     OffsetMetadataTooLarge,
     #[error("the offsets could not be stored: {0}")]
     Storage(String),
-    #[error("too many groups")]
-    TooManyGroups,
+    /// By the setting that bounds them.
+    #[error("there are as many groups as {0} allows")]
+    TooManyGroups(&'static str),
+    /// By the setting that holds the bound; it may pass.
+    #[error("{0} allows no more at present")]
+    Busy(&'static str),
 }
 
 #[derive(Clone, Debug)]
@@ -85,6 +93,8 @@ pub struct JoinRequest {
     /// Version 4 and newer: a new dynamic member is told its id and joins again (KIP-394).
     pub require_known_member_id: bool,
     pub reason: Option<String>,
+    /// Who asks: a group that this brings into being counts for it.
+    pub holder: Holder,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -147,6 +157,17 @@ pub struct CommitRequest {
     pub instance_id: Option<String>,
     pub generation: i32,
     pub offsets: Vec<OffsetToCommit>,
+    /// As of a join.
+    pub holder: Holder,
+}
+
+/// What lists of groups tell.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct GroupListing {
+    pub group: String,
+    /// As in `GroupDescription`.
+    pub state: &'static str,
+    pub protocol_type: String,
 }
 
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -14,9 +14,15 @@ use super::{CommittedOffset, OffsetToCommit};
 use crate::env::defects::{self, Defect};
 use crate::types::{Offset, PartitionIndex, TimestampMs};
 
+/// What a topic, a slot and a pending offset take in memory besides their texts.
+const TOPIC_BYTES: usize = 128;
+const SLOT_BYTES: usize = 160;
+const PENDING_BYTES: usize = 128;
+
 #[derive(Debug, Default)]
 pub struct GroupOffsets {
     topics: BTreeMap<String, BTreeMap<PartitionIndex, Slot>>,
+    size_bytes: usize,
 }
 
 /// An offset of a transaction whose outcome is not known yet.
@@ -51,6 +57,17 @@ impl Default for Slot {
 impl Slot {
     fn is_unused(&self) -> bool {
         self.committed.is_none() && self.in_flight == 0 && self.pending.is_empty()
+    }
+
+    fn metadata_bytes(&self) -> usize {
+        let committed = self.committed.as_ref();
+        committed.map_or(0, |committed| committed.metadata.len())
+    }
+
+    fn size_bytes(&self) -> usize {
+        let pending = self.pending.values();
+        let pending = pending.map(|pending| PENDING_BYTES + pending.value.metadata.len());
+        SLOT_BYTES + self.metadata_bytes() + pending.sum::<usize>()
     }
 
     /// A record without a value was appended.
@@ -103,6 +120,35 @@ impl GroupOffsets {
     /// Nothing is committed, and no commit is on its way or pending.
     pub fn is_empty(&self) -> bool {
         self.topics.is_empty()
+    }
+
+    /// What the offsets take in memory.
+    pub fn size_bytes(&self) -> usize {
+        self.size_bytes
+    }
+
+    /// The bytes by which they would grow, at most, with these.
+    pub fn growth(&self, offsets: &[OffsetToCommit]) -> usize {
+        let growth = |offset: &OffsetToCommit| {
+            let told = offset.metadata.len();
+            let Some(slots) = self.topics.get(&offset.topic) else {
+                return TOPIC_BYTES + offset.topic.len() + SLOT_BYTES + told;
+            };
+            slots
+                .get(&offset.partition)
+                .map_or(SLOT_BYTES + told, |slot| {
+                    told.saturating_sub(slot.metadata_bytes())
+                })
+        };
+        offsets.iter().map(growth).sum()
+    }
+
+    /// As `growth`, with these as part of a transaction: what is committed stays meanwhile.
+    pub fn growth_by_pending(&self, offsets: &[OffsetToCommit]) -> usize {
+        let pending = offsets
+            .iter()
+            .map(|offset| PENDING_BYTES + offset.metadata.len());
+        self.growth(offsets) + pending.sum::<usize>()
     }
 
     /// Everything that is committed, on its way or pending, of the topics that are wanted.
@@ -239,17 +285,23 @@ impl GroupOffsets {
     fn change(&mut self, topic: &str, partition: PartitionIndex, change: impl FnOnce(&mut Slot)) {
         if !self.topics.contains_key(topic) {
             self.topics.insert(topic.to_owned(), BTreeMap::new());
+            self.size_bytes += TOPIC_BYTES + topic.len();
         }
         let Some(slots) = self.topics.get_mut(topic) else {
             return;
         };
+        let before = slots.get(&partition).map_or(0, Slot::size_bytes);
         let slot = slots.entry(partition).or_default();
         change(slot);
+        let mut after = slot.size_bytes();
         if slot.is_unused() {
             slots.remove(&partition);
+            after = 0;
         }
+        self.size_bytes = self.size_bytes + after - before;
         if slots.is_empty() {
             self.topics.remove(topic);
+            self.size_bytes -= TOPIC_BYTES + topic.len();
         }
     }
 }

@@ -146,15 +146,16 @@ impl Coordinator {
     ) -> Result<Durable<GroupError>, GroupError> {
         calls::check_offsets(&self.driver.config, &request)?;
         let (group, generation) = (request.group.clone(), request.generation);
+        let holder = request.holder.clone();
         let driver = Arc::clone(&self.driver);
         let commit = move |cell: &Arc<Cell>, contents: &mut Contents, now: Now| {
             append_pending(&driver, cell, contents, now, (producer, request))
         };
         match generation < 0 {
-            true => self.driver.with_or_create(&group, commit)?,
+            true => self.driver.with_or_create(&group, &holder, commit)?,
             false => self
                 .driver
-                .with(&group, commit)
+                .with_used(&group, &holder, commit)
                 .ok_or(GroupError::IllegalGeneration)?,
         }
     }
@@ -196,6 +197,10 @@ fn append_pending(
         &request.member_id,
         request.instance_id.as_deref(),
         request.generation,
+    )?;
+    driver.check_growth(
+        contents,
+        contents.offsets.growth_by_pending(&request.offsets),
     )?;
     let records = calls::offset_records(&cell.id, &request.offsets, now.wall_ms)?;
     if records.is_empty() {

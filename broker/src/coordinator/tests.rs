@@ -1,6 +1,7 @@
 pub(super) mod memory;
 mod pending;
 mod real_log;
+mod shares;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -129,6 +130,7 @@ fn joining(group: &str) -> JoinRequest {
         protocols: vec![("range".into(), "topics".into())],
         require_known_member_id: false,
         reason: None,
+        holder: Holder::default(),
     }
 }
 
@@ -169,6 +171,7 @@ fn committing(group: &str, offset: Offset) -> CommitRequest {
             leader_epoch: 4,
             metadata: "meta".into(),
         }],
+        holder: Holder::default(),
     }
 }
 
@@ -395,13 +398,13 @@ async fn groups_that_nobody_uses_do_not_count_against_the_bound() {
         let refused = broker.join(misfit(&index.to_string())).await;
         assert_eq!(refused, Err(GroupError::InconsistentProtocol));
     }
-    assert_eq!(broker.coordinator.list(), []);
+    assert_eq!(broker.coordinator.list().await, []);
     for group in ["c", "a", "b"] {
         broker.commit(committing(group, 1)).await.unwrap();
     }
-    let refused = Err(GroupError::TooManyGroups);
+    let refused = Err(GroupError::TooManyGroups("groups.max-groups"));
     assert_eq!(broker.commit(committing("d", 1)).await, refused);
-    let groups = broker.coordinator.list();
+    let groups = broker.coordinator.list().await;
     let groups: Vec<&str> = groups.iter().map(|group| group.group.as_str()).collect();
     assert_eq!(groups, ["a", "b", "c"]);
 }
@@ -436,7 +439,7 @@ async fn a_deleted_group_is_gone_after_a_restart_too() {
     assert_eq!(left, Ok(vec![Ok(())]));
     soon(broker.coordinator.delete("g")).await.unwrap();
     assert_eq!(broker.offset("g"), None);
-    assert_eq!(broker.restart().coordinator.list(), []);
+    assert_eq!(broker.restart().coordinator.list().await, []);
 }
 
 #[tokio::test]
@@ -513,7 +516,7 @@ async fn offsets_of_unused_groups_expire_and_those_of_members_stay() {
     );
     broker.clock.advance(1);
     broker.coordinator.driver.sweep().await;
-    assert_eq!(broker.restart().coordinator.list(), []);
+    assert_eq!(broker.restart().coordinator.list().await, []);
 }
 
 #[tokio::test]
@@ -526,7 +529,7 @@ async fn an_empty_group_without_offsets_stays_visible_for_a_while() {
     broker.clock.advance(600_000);
     broker.coordinator.driver.sweep().await;
     assert_eq!(broker.state("g"), None);
-    assert_eq!(broker.restart().coordinator.list(), []);
+    assert_eq!(broker.restart().coordinator.list().await, []);
 }
 
 #[tokio::test]
@@ -538,5 +541,5 @@ async fn damaged_records_are_passed_over() {
     broker.commit(committing("kept", 3)).await.unwrap();
     let broker = broker.restart();
     assert_eq!(broker.offset("kept"), Some(3));
-    assert_eq!(broker.coordinator.list().len(), 1);
+    assert_eq!(broker.coordinator.list().await.len(), 1);
 }

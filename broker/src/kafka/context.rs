@@ -12,6 +12,7 @@ use super::{namespace, permission};
 use crate::catalog::{Catalog, Operation, ResourceType};
 use crate::config::Config;
 use crate::coordinator::Coordinator;
+use crate::coordinator::shares::Holder;
 use crate::coordinator::transaction::Transactions;
 use crate::env::Clock;
 use crate::log::LogSet;
@@ -70,6 +71,11 @@ impl Context {
             .as_ref()
             .clone()
             .unwrap_or_else(Principal::anonymous)
+    }
+
+    /// Who groups and transactional ids count for that this request brings into being.
+    pub fn holder(&self) -> Holder {
+        Holder::of(&self.principal(), &self.session.host)
     }
 
     /// May the session's principal do this? The one place where ACLs, super users and authorizer plugins decide.

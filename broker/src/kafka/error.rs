@@ -118,7 +118,9 @@ pub fn group_code(error: &GroupError) -> ResponseError {
         // Clients look for the coordinator and try again, as they do in Kafka when its offsets topic cannot be written.
         GroupError::Storage(_) => ResponseError::CoordinatorNotAvailable,
         // Trying again would not help, and every client takes this code for final.
-        GroupError::TooManyGroups => ResponseError::PolicyViolation,
+        GroupError::TooManyGroups(_) => ResponseError::PolicyViolation,
+        // As above: it may pass, and every client comes again.
+        GroupError::Busy(_) => ResponseError::CoordinatorNotAvailable,
     }
 }
 
@@ -137,6 +139,8 @@ pub fn transaction_code(error: &TransactionError) -> ResponseError {
         TransactionError::InvalidTimeout => ResponseError::InvalidTransactionTimeout,
         // Trying again would not help, and every client takes this code for final.
         TransactionError::TooManyIds(_) => ResponseError::PolicyViolation,
+        // Every client comes again, and none that has no transactional id looks for a coordinator first.
+        TransactionError::Busy(_) => ResponseError::CoordinatorLoadInProgress,
         TransactionError::Storage(_) => ResponseError::CoordinatorNotAvailable,
     }
 }
@@ -206,7 +210,8 @@ mod tests {
             (Refusal::TooManyPartitions.into(), 44),
             (TransactionError::InvalidId, 42),
             (TransactionError::InvalidTimeout, 50),
-            (TransactionError::TooManyIds(1), 44),
+            (TransactionError::TooManyIds("transactions.max-ids"), 44),
+            (TransactionError::Busy("transactions.max-bytes"), 14),
             (TransactionError::Storage("full".into()), 15),
         ];
         for (error, code) in table {
@@ -239,7 +244,8 @@ mod tests {
             (GroupError::GroupIdNotFound, 69),
             (GroupError::OffsetMetadataTooLarge, 12),
             (GroupError::Storage("full".into()), 15),
-            (GroupError::TooManyGroups, 44),
+            (GroupError::TooManyGroups("groups.max-groups"), 44),
+            (GroupError::Busy("groups.max-bytes"), 15),
         ];
         for (error, code) in table {
             assert_eq!(group_code(&error).code(), code, "{error}");

@@ -335,6 +335,18 @@ impl GaugeSink<'_> {
         self.add(Group::TransactionState, &[state], Metric::Transactions, 1.0);
     }
 
+    /// What groups (`groups`) or transactional ids (`transactions`) take in memory.
+    pub fn coordinator_bytes(&mut self, kind: &str, bytes: usize) {
+        let metric = Metric::CoordinatorBytes;
+        self.add(Group::CoordinatorMemory, &[kind], metric, bytes as f64);
+    }
+
+    /// How often a coordinator refused something because of the bound that this setting holds.
+    pub fn coordinator_refused(&mut self, setting: &str, count: u64) {
+        let metric = Metric::CoordinatorRefusals;
+        self.add(Group::CoordinatorRefused, &[setting], metric, count as f64);
+    }
+
     /// Records that a group has still to read of one partition; below zero counts as none.
     pub fn group_lag(&mut self, group: &str, topic: &str, partition: i32, lag: i64) {
         let lag = lag.max(0) as f64;

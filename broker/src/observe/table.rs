@@ -202,6 +202,12 @@ metrics! {
     TransactionState ["state"], Normal {
         Transactions "tidegate_transactions" MetricKind::Gauge, "Transactional ids, by the state of their transaction; Ongoing are open.";
     }
+    CoordinatorMemory ["kind"], Normal {
+        CoordinatorBytes "tidegate_coordinator_bytes" MetricKind::Gauge, "Memory that counts against groups.max-bytes (members, assignments and offsets of groups) and transactions.max-bytes (transactional ids and their partitions), in bytes.";
+    }
+    CoordinatorRefused ["setting"], Normal {
+        CoordinatorRefusals "tidegate_coordinator_refusals_total" MetricKind::ReadCounter, "Groups, members, offsets, transactional ids and producer ids that were refused because of a bound, by the setting that holds it.";
+    }
     GroupLag ["group", "topic"], Normal {
         GroupTopicLag "tidegate_group_lag" MetricKind::Gauge, "Records between a group's committed offsets and the high watermarks, over a topic's partitions.";
     }

@@ -127,6 +127,8 @@ fn touched() -> Metrics {
         sink.group_lag("readers", "orders", 1, -1);
         sink.group_state("Stable");
         sink.transaction_state("Ongoing");
+        sink.coordinator_bytes("groups", 1000);
+        sink.coordinator_refused("groups.max-groups", 1);
         sink.plugin("mask", 3, true);
         for (metric, value) in [
             (Metric::CleanerReadBytes, 10.0),

@@ -1,7 +1,7 @@
 //! Joining: who is admitted, as whom, and whether the group must rebalance for it.
 
 use super::member::{Member, size_bytes};
-use super::{Effect, Group, MAX_GROUP_BYTES, NEW_MEMBER_JOIN_TIMEOUT, Now, State, Ticket, Waiter};
+use super::{Effect, Group, NEW_MEMBER_JOIN_TIMEOUT, Now, State, Ticket, Waiter};
 use crate::coordinator::{GroupError, JoinOutcome, JoinRequest};
 
 /// `None`: answered when the rebalance completes, or a record is durable.
@@ -16,6 +16,7 @@ impl Group {
         waiter: Waiter,
         new_member_id: impl FnOnce() -> String,
     ) {
+        self.size_bytes = None;
         let answer = match self.admit(request) {
             Ok(()) if request.member_id.is_empty() => {
                 self.join_new(now, request, waiter, new_member_id())
@@ -27,6 +28,13 @@ impl Group {
             self.effects.push(Effect::Joined(waiter, answer));
         }
         self.complete_when_all_joined(now);
+    }
+
+    /// The bytes that the group would grow by.
+    pub fn growth_by_join(&self, request: &JoinRequest) -> usize {
+        let own = self.members.get(&request.member_id);
+        let own = own.map_or(0, Member::size_bytes);
+        size_bytes(request).saturating_sub(own)
     }
 
     /// Room and a common protocol. While a rebalance gathers members, those who are already waiting keep their place, so
@@ -50,7 +58,8 @@ impl Group {
         }
         let all: usize = self.members.values().map(Member::size_bytes).sum();
         let own = member.map_or(0, Member::size_bytes);
-        if all - own + size_bytes(request) > MAX_GROUP_BYTES {
+        let told = size_bytes(request);
+        if told > self.limits.max_member_bytes || all - own + told > self.limits.max_group_bytes {
             return Err(GroupError::GroupMaxSize);
         }
         self.check_protocols(request)

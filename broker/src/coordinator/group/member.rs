@@ -8,6 +8,9 @@ use super::Waiter;
 use crate::coordinator::JoinRequest;
 use crate::coordinator::record::MemberRecord;
 
+/// What a member takes besides what it told.
+const MEMBER_BYTES: usize = 512;
+
 #[derive(Debug)]
 pub(super) struct Member {
     pub instance_id: Option<String>,
@@ -22,6 +25,8 @@ pub(super) struct Member {
     pub assignment: Bytes,
     /// Has not been in a generation yet.
     pub is_new: bool,
+    /// Has said nothing since its first generation began.
+    pub is_unheard: bool,
     /// Has asked for its assignment in this generation.
     pub has_synced: bool,
     pub join_waiter: Option<Waiter>,
@@ -42,6 +47,7 @@ impl Member {
             size_bytes: size_bytes(request),
             assignment: Bytes::new(),
             is_new: true,
+            is_unheard: false,
             has_synced: false,
             join_waiter: Some(waiter),
             sync_waiter: None,
@@ -61,6 +67,7 @@ impl Member {
             protocols: vec![(protocol.to_owned(), stored.subscription)],
             assignment: stored.assignment,
             is_new: false,
+            is_unheard: false,
             has_synced: true,
             join_waiter: None,
             sync_waiter: None,
@@ -99,8 +106,14 @@ impl Member {
             .unwrap_or_default()
     }
 
+    /// What it told last.
     pub fn size_bytes(&self) -> usize {
         self.size_bytes
+    }
+
+    /// What it takes in memory.
+    pub fn held_bytes(&self) -> usize {
+        MEMBER_BYTES + self.size_bytes + self.assignment.len()
     }
 
     /// When the member's silence ends its membership. `None` while the broker owes it an answer: it cannot be expected to

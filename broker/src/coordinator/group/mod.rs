@@ -31,7 +31,9 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::record::{GroupRecord, MemberRecord};
-use super::{GroupDescription, GroupError, JoinOutcome, MemberDescription, SyncOutcome};
+use super::{
+    GroupDescription, GroupError, GroupListing, JoinOutcome, MemberDescription, SyncOutcome,
+};
 use crate::types::TimestampMs;
 use member::Member;
 
@@ -72,15 +74,23 @@ pub enum Ticket {
 pub struct Limits {
     pub initial_rebalance_delay: Duration,
     pub max_members: usize,
+    /// Of what one member may tell.
+    pub max_member_bytes: usize,
+    /// Of what all members told together, and of a generation's assignments. A group above it is full.
+    pub max_group_bytes: usize,
 }
 
-/// The bytes of what all members told together, and of a generation's assignments: with both at their bound the record
-/// still fits into one batch of the offsets topic. A group above it is full.
+/// The most that `Limits::max_group_bytes` may be: with both at their bound the record of a group still fits into one batch of the
+/// offsets topic.
 pub const MAX_GROUP_BYTES: usize = 8 << 20;
 
 /// A member that has never been in a generation has no id to send heartbeats with; it is given up after this long, so that
 /// clients which went away during a long rebalance do not pile up.
 const NEW_MEMBER_JOIN_TIMEOUT: Duration = Duration::from_secs(300);
+/// A new member whose first answer found nobody has so long to show itself, whatever session it asked for.
+const UNHEARD_MEMBER_KEPT: Duration = Duration::from_secs(30);
+/// What a member that was told an id takes besides it.
+const PENDING_BYTES: usize = 64;
 
 #[derive(Clone, PartialEq, Eq, Debug)]
 enum State {
@@ -132,6 +142,8 @@ pub struct Group {
     effects: Vec<Effect>,
     /// Never later than the earliest deadline; exact after `tick`.
     wake_at: Option<Duration>,
+    /// `None` when it may have changed.
+    size_bytes: Option<usize>,
 }
 
 impl Group {
@@ -150,6 +162,7 @@ impl Group {
             pending: HashMap::new(),
             effects: Vec::new(),
             wake_at: None,
+            size_bytes: None,
         }
     }
 
@@ -199,6 +212,7 @@ impl Group {
 
     /// Carries out every deadline that has passed.
     pub fn tick(&mut self, now: Now) {
+        self.size_bytes = None;
         self.pending
             .retain(|_, &mut deadline| deadline > now.elapsed);
         self.expire_sessions(now);
@@ -270,6 +284,7 @@ impl Group {
         match self.state {
             State::Empty => {
                 self.state = State::Dead;
+                self.size_bytes = None;
                 self.pending.clear();
                 Ok(())
             }
@@ -300,6 +315,54 @@ impl Group {
         self.empty_since_ms.filter(|_| self.is_empty())
     }
 
+    /// What the group takes in memory: its members with what they told and were assigned, and the ids that were given.
+    pub fn size_bytes(&mut self) -> usize {
+        *self.size_bytes.get_or_insert_with(|| {
+            let members = self.members.iter();
+            let members = members.map(|(id, member)| id.len() + member.held_bytes());
+            let pending = self.pending.keys().map(|id| id.len() + PENDING_BYTES);
+            let storing = match &self.state {
+                State::Completing {
+                    storing: Some(storing),
+                    ..
+                } => storing.values().map(Bytes::len).sum(),
+                _ => 0,
+            };
+            members.chain(pending).sum::<usize>() + storing
+        })
+    }
+
+    /// Nobody was there to take the answer to this member's join. When it was its first, it has the time of
+    /// `UNHEARD_MEMBER_KEPT` to show itself. A static member has its whole session, which is what it is static for.
+    pub fn undelivered(&mut self, now: Now, member_id: &str) {
+        let Some(member) = self.members.get_mut(member_id) else {
+            return;
+        };
+        if member.is_unheard && !member.is_static() {
+            let deadline = now.elapsed + UNHEARD_MEMBER_KEPT;
+            member.session_deadline = member.session_deadline.min(deadline);
+            self.wake_by(deadline);
+        }
+    }
+
+    pub fn state_name(&self) -> &'static str {
+        match self.state {
+            State::Empty => "Empty",
+            State::Preparing { .. } => "PreparingRebalance",
+            State::Completing { .. } => "CompletingRebalance",
+            State::Stable { .. } => "Stable",
+            State::Dead => "Dead",
+        }
+    }
+
+    pub fn listing(&self) -> GroupListing {
+        GroupListing {
+            group: self.id.clone(),
+            state: self.state_name(),
+            protocol_type: self.protocol_type.clone().unwrap_or_default(),
+        }
+    }
+
     /// Metadata and assignments are told of a stable group alone: in between they belong to no generation.
     pub fn describe(&self) -> GroupDescription {
         let is_stable = matches!(self.state, State::Stable { .. });
@@ -320,13 +383,7 @@ impl Group {
         });
         GroupDescription {
             group: self.id.clone(),
-            state: match self.state {
-                State::Empty => "Empty",
-                State::Preparing { .. } => "PreparingRebalance",
-                State::Completing { .. } => "CompletingRebalance",
-                State::Stable { .. } => "Stable",
-                State::Dead => "Dead",
-            },
+            state: self.state_name(),
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
             members: members.collect(),
             protocol: protocol.unwrap_or_default(),
@@ -340,6 +397,7 @@ impl Group {
         now: Now,
         members: &[(String, Option<String>)],
     ) -> Vec<Result<(), GroupError>> {
+        self.size_bytes = None;
         let answers = members
             .iter()
             .map(|(id, instance)| self.leave_one(now, id, instance.as_deref()))
@@ -406,6 +464,7 @@ impl Group {
                 false => member.session_timeout,
             };
             let deadline = now.elapsed + session;
+            member.is_unheard = false;
             member.session_deadline = deadline;
             self.wake_by(deadline);
         }

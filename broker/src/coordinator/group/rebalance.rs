@@ -7,7 +7,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::member::Member;
-use super::{Effect, Group, InitialDelay, MAX_GROUP_BYTES, Now, State, Ticket, Waiter};
+use super::{Effect, Group, InitialDelay, Now, State, Ticket, Waiter};
 use crate::coordinator::{GroupError, JoinOutcome, SyncOutcome, SyncRequest};
 
 /// A rebalance that nobody has joined at its deadline is prolonged by no less, however short the members' own timeouts.
@@ -16,6 +16,7 @@ const PROLONGED_AT_LEAST: Duration = Duration::from_secs(1);
 impl Group {
     /// Answered through `Effect::Synced`.
     pub fn sync(&mut self, now: Now, request: &SyncRequest, waiter: Waiter) {
+        self.size_bytes = None;
         if let Err(refusal) = self.check_sync(request) {
             self.effects.push(Effect::Synced(waiter, Err(refusal)));
             return;
@@ -41,6 +42,21 @@ impl Group {
             // `check_sync` has refused these.
             State::Empty | State::Preparing { .. } | State::Dead => {}
         }
+    }
+
+    /// The bytes that the group would grow by.
+    pub fn growth_by_sync(&self, request: &SyncRequest) -> usize {
+        let told: usize = request
+            .assignments
+            .iter()
+            .map(|(_, assignment)| assignment.len())
+            .sum();
+        let held: usize = self
+            .members
+            .values()
+            .map(|member| member.assignment.len())
+            .sum();
+        told.saturating_sub(held)
     }
 
     fn check_sync(&self, request: &SyncRequest) -> Result<(), GroupError> {
@@ -75,7 +91,7 @@ impl Group {
             .iter()
             .map(|(id, assignment)| id.len() + assignment.len())
             .sum();
-        if size > MAX_GROUP_BYTES {
+        if size > self.limits.max_group_bytes {
             self.fail_assignment(now, &GroupError::GroupMaxSize);
             return;
         }
@@ -96,6 +112,7 @@ impl Group {
 
     /// The record of a ticket is durable, or could not be stored. What the group has left behind meanwhile is let be.
     pub fn stored(&mut self, now: Now, ticket: Ticket, result: Result<(), GroupError>) {
+        self.size_bytes = None;
         match ticket {
             Ticket::Assignment { generation } if generation == self.generation => {
                 if let State::Completing {
@@ -359,14 +376,18 @@ impl Group {
         self.wake_by(sync_deadline);
         for id in self.ids_of(|_| true) {
             let outcome = self.outcome(&id);
+            let mut is_first = false;
             if let Some(member) = self.members.get_mut(&id) {
-                member.is_new = false;
+                is_first = std::mem::take(&mut member.is_new);
                 member.has_synced = false;
                 if let Some(waiter) = member.join_waiter.take() {
                     self.effects.push(Effect::Joined(waiter, Ok(outcome)));
                 }
             }
             self.touch(now, &id);
+            if let Some(member) = self.members.get_mut(&id) {
+                member.is_unheard = is_first;
+            }
         }
     }
 

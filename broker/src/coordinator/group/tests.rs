@@ -433,6 +433,7 @@ fn a_full_group_refuses_new_members_and_keeps_its_own() {
     let mut world = World::with_limits(Limits {
         initial_rebalance_delay: Duration::ZERO,
         max_members: 2,
+        ..LIMITS
     });
     world.join(&joining());
     world.join(&joining());

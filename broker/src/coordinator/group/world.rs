@@ -6,11 +6,19 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::*;
+use crate::coordinator::shares::Holder;
 use crate::coordinator::{JoinRequest, SyncRequest};
 
 pub(super) const SESSION: u64 = 10_000;
 pub(super) const REBALANCE: u64 = 60_000;
 pub(super) const INITIAL_DELAY: u64 = 3_000;
+
+pub(super) const LIMITS: Limits = Limits {
+    initial_rebalance_delay: Duration::from_millis(INITIAL_DELAY),
+    max_members: 10,
+    max_member_bytes: MAX_GROUP_BYTES,
+    max_group_bytes: MAX_GROUP_BYTES,
+};
 
 pub(super) type JoinAnswer = Result<JoinOutcome, GroupError>;
 pub(super) type SyncAnswer = Result<SyncOutcome, GroupError>;
@@ -29,6 +37,7 @@ pub(super) fn joining() -> JoinRequest {
         protocols: protocols(&["range"]),
         require_known_member_id: false,
         reason: None,
+        holder: Holder::default(),
     }
 }
 
@@ -66,10 +75,7 @@ pub(super) struct World {
 
 impl World {
     pub fn new() -> Self {
-        Self::with_limits(Limits {
-            initial_rebalance_delay: Duration::from_millis(INITIAL_DELAY),
-            max_members: 10,
-        })
+        Self::with_limits(LIMITS)
     }
 
     pub fn with_limits(limits: Limits) -> Self {

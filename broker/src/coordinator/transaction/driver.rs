@@ -4,20 +4,25 @@
 //! A **cell** is one transactional id behind its lock, which is never held across an await. A step's result is appended to
 //! `__transaction_state` first and takes effect in memory then; whether it must be durable is the caller's question.
 //!
-//! Lock order: a cell, then the map of cells; a cell, then a group's cell, then the logs.
+//! Lock order: a cell, then the directory of cells, then the ledger; a cell, then a group's cell, then the logs.
 
 use std::collections::HashMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use parking_lot::{Mutex, RwLock};
+use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::machine::{ClientVersion, Partitions, Producer, Refusal, State, Transaction};
+use super::machine::{
+    ClientVersion, Partitions, Producer, Refusal, State, TRANSACTION_BYTES, Transaction,
+};
 use super::surroundings::Surroundings;
 use super::{TransactionError, record};
 use crate::config::TransactionConfig;
 use crate::coordinator::codec::RecordError;
+use crate::coordinator::directory::{Directory, Turn};
+use crate::coordinator::shares::{Bound, Bounds, Holder, Ledger, Refusal as Full, Standing};
 use crate::coordinator::storage::{KeyValue, NewRecords, RecordLog, Stored, partition_for};
 use crate::coordinator::timers::Timers;
 use crate::env::defects::{self, Defect};
@@ -28,6 +33,8 @@ use crate::types::{Offset, TimestampMs};
 const SWEEPS_APART: Duration = Duration::from_secs(3600);
 /// When a transaction that is out of time could not be ended: how long until the next try.
 const RETRY: Duration = Duration::from_secs(5);
+/// How long an id that never completed a transaction keeps its place when somebody else would have it.
+const STRANGER_KEPT: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
 pub(super) struct Driver {
@@ -36,7 +43,9 @@ pub(super) struct Driver {
     pub surroundings: Box<dyn Surroundings>,
     log: Box<dyn RecordLog>,
     started: Instant,
-    cells: RwLock<HashMap<Arc<str>, Arc<Cell>>>,
+    pub cells: Directory<Cell>,
+    /// Whose the ids are.
+    pub ledger: Mutex<Ledger>,
     timers: Timers,
 }
 
@@ -57,6 +66,36 @@ pub(super) struct Contents {
     is_forgotten: bool,
     /// The id's entry among the timers.
     scheduled: Option<Duration>,
+    /// A transaction was completed.
+    has_completed: bool,
+    pub standing: Standing,
+}
+
+impl Contents {
+    /// No producer would miss more than its id: it never completed a transaction, and none is open.
+    fn is_stranger(&self) -> bool {
+        !self.has_completed && self.transaction.state == State::Empty
+    }
+}
+
+fn bounds(config: &TransactionConfig) -> Bounds {
+    let bound = |setting, value| Bound { setting, value };
+    Bounds {
+        total: bound("transactions.max-ids", config.max_ids),
+        share: bound(
+            "transactions.max-ids-per-principal",
+            config.max_ids_per_principal,
+        ),
+        pace: bound(
+            "transactions.max-new-ids-per-second",
+            config.max_new_ids_per_second,
+        ),
+        total_bytes: bound("transactions.max-bytes", config.max_bytes),
+        share_bytes: bound(
+            "transactions.max-bytes-per-principal",
+            config.max_bytes_per_principal,
+        ),
+    }
 }
 
 impl From<RecordError> for TransactionError {
@@ -74,18 +113,26 @@ impl Driver {
         clock: Clock,
     ) -> Arc<Self> {
         let driver = Self {
+            ledger: Mutex::new(Ledger::new(bounds(&config))),
             config,
             clock,
             surroundings,
             log,
             started: Instant::now(),
-            cells: RwLock::default(),
+            cells: Directory::default(),
             timers: Timers::default(),
         };
         for (id, (stored, transaction)) in driver.replay() {
-            let cell = driver.cell(&id, transaction, stored);
-            driver.schedule(&cell.id, &mut cell.contents.lock());
-            driver.cells.write().insert(Arc::clone(&cell.id), cell);
+            let made = driver.cells.get_or_insert(&id, |id| {
+                driver.ledger.lock().restore(&Holder::default());
+                let cell = driver.cell(id, transaction, stored);
+                let mut contents = cell.contents.lock();
+                driver.account(id, &mut contents);
+                driver.schedule(id, &mut contents);
+                drop(contents);
+                Ok::<_, Infallible>(cell)
+            });
+            debug_assert!(made.is_ok());
         }
         Arc::new(driver)
     }
@@ -120,68 +167,152 @@ impl Driver {
         all
     }
 
-    fn cell(&self, id: &str, transaction: Transaction, stored: Offset) -> Arc<Cell> {
+    fn cell(&self, id: &Arc<str>, transaction: Transaction, stored: Offset) -> Arc<Cell> {
+        // Of an id that was read back, an epoch above the first says that it has been in use.
+        let has_completed = transaction.state.is_complete()
+            || (transaction.state == State::Empty && transaction.producer.epoch > 0);
         Arc::new(Cell {
-            id: id.into(),
+            id: Arc::clone(id),
             partition: partition_for(id, self.log.partitions()),
             contents: Mutex::new(Contents {
                 transaction,
                 stored,
                 is_forgotten: false,
                 scheduled: None,
+                has_completed,
+                standing: Standing::default(),
             }),
         })
     }
 
     /// Sorted by transactional id.
-    pub fn cells(&self) -> Vec<Arc<Cell>> {
-        let mut cells: Vec<_> = self.cells.read().values().cloned().collect();
-        cells.sort_by(|one, other| one.id.cmp(&other.id));
-        cells
-    }
-
-    pub fn list(&self) -> Vec<(Arc<str>, Transaction)> {
-        let cells = self.cells().into_iter();
-        cells
-            .map(|cell| {
-                (
-                    Arc::clone(&cell.id),
-                    cell.contents.lock().transaction.clone(),
-                )
+    pub async fn list(&self) -> Vec<(Arc<str>, Transaction)> {
+        let mut all = Vec::new();
+        self.cells
+            .for_each(|cell| {
+                let transaction = cell.contents.lock().transaction.clone();
+                all.push((Arc::clone(&cell.id), transaction));
             })
-            .collect()
+            .await;
+        all
     }
 
     pub fn states(&self) -> Vec<State> {
-        let cells = self.cells().into_iter();
+        let cells = self.cells.walk();
         cells
             .map(|cell| cell.contents.lock().transaction.state)
             .collect()
     }
 
-    /// `None` when the id is new and `spare` holds no producer id for it.
+    /// `None` when the id is new and `spare` holds no producer id for it. A new one counts for the holder.
     pub fn find_or_create(
         &self,
         id: &str,
+        holder: &Holder,
         spare: &mut Option<i64>,
     ) -> Result<Option<Arc<Cell>>, TransactionError> {
-        if let Some(cell) = self.cells.read().get(id) {
-            return Ok(Some(Arc::clone(cell)));
+        if let Some(cell) = self.cells.get(id) {
+            return Ok(Some(cell));
         }
-        let Some(producer_id) = spare.take() else {
-            return Ok(None);
-        };
-        let mut cells = self.cells.write();
-        if let Some(cell) = cells.get(id) {
-            return Ok(Some(Arc::clone(cell)));
+        self.check_bytes(holder, id.len() + TRANSACTION_BYTES)?;
+        loop {
+            let made = match *spare {
+                Some(producer_id) => self.create(id, holder, producer_id).map(Some),
+                None => {
+                    let now = self.started.elapsed();
+                    let checked = self.ledger.lock().check(holder, now);
+                    checked.map(|()| None)
+                }
+            };
+            match made {
+                Ok(made) => {
+                    *spare = spare.filter(|_| made.is_none());
+                    return Ok(made);
+                }
+                Err(full) if self.make_room(holder, full) => {}
+                Err(full) => return Err(self.refused(holder, full)),
+            }
         }
-        if cells.len() >= self.config.max_ids {
-            return Err(TransactionError::TooManyIds(cells.len()));
+    }
+
+    fn create(&self, id: &str, holder: &Holder, producer_id: i64) -> Result<Arc<Cell>, Full> {
+        self.cells.get_or_insert(id, |id| {
+            self.ledger.lock().admit(holder, self.started.elapsed())?;
+            let transaction = Transaction::new(producer_id, self.clock.now_ms());
+            let cell = self.cell(id, transaction, -1);
+            let mut contents = cell.contents.lock();
+            contents.standing = Standing::of(holder.clone());
+            self.account(id, &mut contents);
+            drop(contents);
+            Ok(cell)
+        })
+    }
+
+    /// Forgets an id that never completed a transaction, for a newcomer. False when there is none that is old enough: its producer
+    /// may be about to begin.
+    fn make_room(&self, holder: &Holder, full: Full) -> bool {
+        let strangers = self.ledger.lock().strangers(holder, full);
+        strangers.into_iter().any(|(id, since)| {
+            let Some(cell) = self.cells.get(&id) else {
+                return true;
+            };
+            let mut contents = cell.contents.lock();
+            let is_old = self.started.elapsed().saturating_sub(since) >= STRANGER_KEPT;
+            is_old && contents.is_stranger() && self.forget(&cell, &mut contents).is_ok()
+        })
+    }
+
+    fn refused(&self, holder: &Holder, full: Full) -> TransactionError {
+        self.report(holder, full.bound());
+        let setting = full.bound().setting;
+        match full {
+            Full::Pace(_) => TransactionError::Busy(setting),
+            Full::Share(_) | Full::Total(_) => TransactionError::TooManyIds(setting),
         }
-        let transaction = Transaction::new(producer_id, self.clock.now_ms());
-        let cell = self.cell(id, transaction, -1);
-        cells.insert(Arc::clone(&cell.id), Arc::clone(&cell));
-        Ok(Some(cell))
+    }
+
+    /// Counts a refusal, and logs some.
+    fn report(&self, holder: &Holder, bound: Bound) {
+        let line = self.ledger.lock().refuse(bound, self.started.elapsed());
+        if let Some(left_out) = line {
+            let Bound { setting, value } = bound;
+            tracing::warn!(%holder, setting, value, left_out, "refused, because a bound on transactional ids was reached");
+        }
+    }
+
+    /// A producer id is given that is not kept.
+    pub fn pace(&self, holder: &Holder) -> Result<(), TransactionError> {
+        let paced = self.ledger.lock().pace(holder, self.started.elapsed());
+        paced.map_err(|full| self.refused(holder, full))
+    }
+
+    fn account(&self, id: &Arc<str>, contents: &mut Contents) {
+        let bytes = id.len() + contents.transaction.size_bytes();
+        let is_stranger = contents.is_stranger();
+        let now = self.started.elapsed();
+        contents
+            .standing
+            .update(&self.ledger, id, (bytes, is_stranger), now);
+    }
+
+    /// May the id's state grow to this? It counts for whoever has made it.
+    fn check_growth(
+        &self,
+        contents: &Contents,
+        next: &Transaction,
+    ) -> Result<(), TransactionError> {
+        let growth = next
+            .size_bytes()
+            .saturating_sub(contents.transaction.size_bytes());
+        self.check_bytes(contents.standing.holder(), growth)
+    }
+
+    fn check_bytes(&self, holder: &Holder, growth: usize) -> Result<(), TransactionError> {
+        let checked = self.ledger.lock().check_bytes(holder, growth);
+        checked.map_err(|bound| {
+            self.report(holder, bound);
+            TransactionError::Busy(bound.setting)
+        })
     }
 
     /// Runs `step` on a transactional id under its lock.
@@ -193,8 +324,7 @@ impl Driver {
         id: &str,
         step: impl FnOnce(&Arc<Cell>, &mut Contents) -> Result<R, TransactionError>,
     ) -> Result<R, TransactionError> {
-        let cell = self.cells.read().get(id).cloned();
-        let cell = cell.ok_or(Refusal::ProducerIdMapping)?;
+        let cell = self.cells.get(id).ok_or(Refusal::ProducerIdMapping)?;
         self.with_cell(&cell, step)
     }
 
@@ -220,6 +350,8 @@ impl Driver {
         let entry = (record::key(&cell.id)?, Some(record::value(next)?));
         contents.stored = self.append(cell, entry)?;
         contents.transaction = next.clone();
+        contents.has_completed |= next.state.is_complete();
+        self.account(&cell.id, contents);
         self.schedule(&cell.id, contents);
         Ok(contents.stored)
     }
@@ -252,7 +384,10 @@ impl Driver {
             .transaction
             .add(producer, partitions, version, now_ms)?
         {
-            Some(next) => self.store(cell, contents, &next).map(drop),
+            Some(next) => {
+                self.check_growth(contents, &next)?;
+                self.store(cell, contents, &next).map(drop)
+            }
             None => Ok(()),
         }
     }
@@ -343,10 +478,12 @@ impl Driver {
 
     /// Forgets the ids that were unused for `id_expiration`.
     pub async fn sweep(&self) {
-        for cell in self.cells() {
+        let mut turn = Turn::new();
+        for cell in self.cells.walk() {
             self.expire(&cell, self.clock.now_ms());
-            tokio::task::yield_now().await;
+            turn.pass().await;
         }
+        self.ledger.lock().forget_idle(self.started.elapsed());
     }
 
     fn expire(&self, cell: &Arc<Cell>, now_ms: TimestampMs) {
@@ -355,18 +492,25 @@ impl Driver {
         if contents.is_forgotten || !contents.transaction.is_expired(now_ms, expiration) {
             return;
         }
-        let tombstone = record::key(&cell.id).map_err(TransactionError::from);
-        match tombstone.and_then(|key| self.append(cell, (key, None))) {
-            Ok(_) => {
-                contents.is_forgotten = true;
-                self.cells.write().remove(&cell.id);
-                if let Some(at) = contents.scheduled.take() {
-                    self.timers.cancel(&cell.id, at);
-                }
-            }
-            Err(error) => {
-                tracing::warn!(id = %cell.id, %error, "an unused transactional id could not be forgotten");
-            }
+        if let Err(error) = self.forget(cell, &mut contents) {
+            tracing::warn!(id = %cell.id, %error, "an unused transactional id could not be forgotten");
         }
+    }
+
+    /// The id is unknown from now on.
+    fn forget(&self, cell: &Arc<Cell>, contents: &mut Contents) -> Result<(), TransactionError> {
+        if contents.is_forgotten {
+            return Ok(());
+        }
+        self.append(cell, (record::key(&cell.id)?, None))?;
+        contents.is_forgotten = true;
+        self.cells.remove(&cell.id);
+        contents
+            .standing
+            .close(&self.ledger, self.started.elapsed());
+        if let Some(at) = contents.scheduled.take() {
+            self.timers.cancel(&cell.id, at);
+        }
+        Ok(())
     }
 }

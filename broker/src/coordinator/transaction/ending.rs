@@ -195,7 +195,7 @@ impl Driver {
 
     /// Goes on with ends that were prepared, and aborts what is open without its transaction knowing of it.
     pub fn recover(self: &Arc<Self>) -> Result<(), TransactionError> {
-        let cells = self.cells();
+        let cells: Vec<Arc<Cell>> = self.cells.walk().collect();
         let mut by_producer: HashMap<i64, &Arc<Cell>> = HashMap::new();
         for cell in &cells {
             let ids = self.with_cell(cell, |_, contents| Ok(contents.transaction.ids()))?;

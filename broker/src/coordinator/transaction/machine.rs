@@ -30,6 +30,10 @@ pub const NO_EPOCH: i16 = -1;
 const LAST_EPOCH: i16 = i16::MAX - 2;
 /// Partitions of one transaction at most: its state is one record.
 pub const MAX_PARTITIONS: usize = 10_000;
+/// What a transactional id takes in memory, and what each topic and partition of its transaction adds.
+pub const TRANSACTION_BYTES: usize = 512;
+const TOPIC_BYTES: usize = 96;
+const PARTITION_BYTES: usize = 12;
 
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub enum State {
@@ -86,7 +90,7 @@ impl State {
         matches!(self, Self::PrepareCommit | Self::PrepareAbort)
     }
 
-    fn is_complete(self) -> bool {
+    pub fn is_complete(self) -> bool {
         matches!(self, Self::CompleteCommit | Self::CompleteAbort)
     }
 
@@ -139,6 +143,14 @@ impl Partitions {
     pub fn iter(&self) -> impl Iterator<Item = (&str, PartitionIndex)> {
         let topics = self.topics();
         topics.flat_map(|(topic, all)| all.iter().map(move |partition| (topic, *partition)))
+    }
+
+    /// What they take in memory, about.
+    fn size_bytes(&self) -> usize {
+        let topics = self.by_topic.iter();
+        let topics =
+            topics.map(|(topic, all)| TOPIC_BYTES + topic.len() + PARTITION_BYTES * all.len());
+        topics.sum()
     }
 
     fn holds(&self, other: &Self) -> bool {
@@ -222,6 +234,11 @@ pub struct Transaction {
 }
 
 impl Transaction {
+    /// What it takes in memory, about.
+    pub fn size_bytes(&self) -> usize {
+        TRANSACTION_BYTES + self.partitions.size_bytes()
+    }
+
     /// Of a transactional id that was never heard of; `init` gives it its first epoch.
     pub fn new(producer_id: i64, now_ms: TimestampMs) -> Self {
         Self {

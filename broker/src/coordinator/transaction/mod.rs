@@ -34,6 +34,7 @@ pub use self::machine::{
 use self::machine::{End, Init};
 use self::surroundings::Surroundings;
 use super::pending::Durable;
+use super::shares::Holder;
 use super::storage::{InternalTopic, RecordLog};
 use crate::catalog::Catalog;
 use crate::log::LogSet;
@@ -59,8 +60,12 @@ pub enum TransactionError {
     InvalidId,
     #[error("the transaction timeout is not between 1 ms and transactions.max-timeout")]
     InvalidTimeout,
-    #[error("there are {0} transactional ids, as many as transactions.max-ids allows")]
-    TooManyIds(usize),
+    /// By the setting that bounds them.
+    #[error("there are as many transactional ids as {0} allows")]
+    TooManyIds(&'static str),
+    /// By the setting that holds the bound; it may pass.
+    #[error("{0} allows no more at present")]
+    Busy(&'static str),
     #[error("the transaction's state could not be stored: {0}")]
     Storage(String),
 }
@@ -124,15 +129,17 @@ impl Transactions {
     }
 
     /// A producer id that nobody has, with epoch 0 for a producer without a transactional id.
-    pub async fn new_producer_id(&self) -> Result<i64, TransactionError> {
+    pub async fn new_producer_id(&self, holder: &Holder) -> Result<i64, TransactionError> {
+        self.driver.pace(holder)?;
         self.driver.new_producer_id().await
     }
 
     /// InitProducerId: the identity under which the newest instance of a producer writes, durable. A transaction of the instance
-    /// before is aborted. `expected` is what the caller believes it is (KIP-360).
+    /// before is aborted. `expected` is what the caller believes it is (KIP-360). A new id counts for the `holder`.
     pub async fn init(
         &self,
         id: &str,
+        holder: &Holder,
         expected: Option<Producer>,
         timeout_ms: i32,
     ) -> Result<Producer, TransactionError> {
@@ -144,12 +151,13 @@ impl Transactions {
         let driver = &self.driver;
         let mut spare = None;
         for _ in 0..MAX_ROUNDS {
-            let Some(cell) = driver.find_or_create(id, &mut spare)? else {
+            let Some(cell) = driver.find_or_create(id, holder, &mut spare)? else {
                 spare = Some(driver.new_producer_id().await?);
                 continue;
             };
             let init = |cell: &Arc<Cell>, contents: &mut Contents| {
                 let now_ms = driver.clock.now_ms();
+                contents.standing.adopt(&driver.ledger, holder);
                 let step = contents
                     .transaction
                     .init(expected, timeout_ms, now_ms, spare)?;
@@ -295,14 +303,20 @@ impl Transactions {
         described.ok()
     }
 
-    /// The state of each transactional id, in no order.
+    /// The state of each transactional id. For a thread that may block.
     pub fn states(&self) -> Vec<State> {
         self.driver.states()
     }
 
     /// Sorted by transactional id.
-    pub fn list(&self) -> Vec<(Arc<str>, Transaction)> {
-        self.driver.list()
+    pub async fn list(&self) -> Vec<(Arc<str>, Transaction)> {
+        self.driver.list().await
+    }
+
+    /// What the ids take in memory, and what was refused because of a bound, by its setting.
+    pub fn usage(&self) -> (usize, Vec<(&'static str, u64)>) {
+        let ledger = self.driver.ledger.lock();
+        (ledger.bytes(), ledger.refused().collect())
     }
 }
 

@@ -1,3 +1,5 @@
+mod shares;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -85,8 +87,16 @@ impl Surroundings for Partitioned {
     }
 }
 
+fn config() -> TransactionConfig {
+    TransactionConfig {
+        max_ids: 3,
+        ..TransactionConfig::default()
+    }
+}
+
 struct Broker {
     transactions: Arc<Transactions>,
+    config: TransactionConfig,
     log: MemoryLog,
     partitions: Partitioned,
     clock: Clock,
@@ -101,21 +111,28 @@ impl Drop for Broker {
 
 impl Broker {
     fn start() -> Self {
-        Self::open(MemoryLog::new(), Partitioned::new(), Clock::manual(NOW_MS))
+        Self::start_with(config())
     }
 
-    fn open(log: MemoryLog, partitions: Partitioned, clock: Clock) -> Self {
-        let config = TransactionConfig {
-            max_ids: 3,
-            ..TransactionConfig::default()
-        };
+    fn start_with(config: TransactionConfig) -> Self {
+        let clock = Clock::manual(NOW_MS);
+        Self::open(config, MemoryLog::new(), Partitioned::new(), clock)
+    }
+
+    fn open(
+        config: TransactionConfig,
+        log: MemoryLog,
+        partitions: Partitioned,
+        clock: Clock,
+    ) -> Self {
         let state = TransactionLog(Box::new(log.clone()));
         let surroundings = Box::new(partitions.clone());
-        let transactions = Transactions::open(config, state, surroundings, clock.clone());
+        let transactions = Transactions::open(config.clone(), state, surroundings, clock.clone());
         transactions.recover().unwrap();
         let timers = tokio::spawn(Arc::clone(&transactions).run_timers());
         Self {
             transactions,
+            config,
             log,
             partitions,
             clock,
@@ -126,13 +143,16 @@ impl Broker {
     /// Another one over what this one stored.
     fn restart(&self) -> Self {
         let (log, clock) = (self.log.clone(), self.clock.clone());
-        Self::open(log, self.partitions.clone(), clock)
+        Self::open(self.config.clone(), log, self.partitions.clone(), clock)
     }
 
     async fn init(&self, id: &str) -> Producer {
-        soon(self.transactions.init(id, None, TIMEOUT_MS))
-            .await
-            .unwrap()
+        soon(
+            self.transactions
+                .init(id, &Holder::default(), None, TIMEOUT_MS),
+        )
+        .await
+        .unwrap()
     }
 
     fn write(&self, producer: Producer, topic: &str) -> Result<&'static str, TransactionError> {
@@ -226,7 +246,8 @@ async fn a_commit_marks_every_partition_with_the_new_epoch() {
 async fn nothing_is_answered_or_marked_before_it_is_durable() {
     let broker = Broker::start();
     broker.log.hold(true);
-    let mut init = Box::pin(broker.transactions.init("id", None, TIMEOUT_MS));
+    let holder = Holder::default();
+    let mut init = Box::pin(broker.transactions.init("id", &holder, None, TIMEOUT_MS));
     assert!((&mut init).now_or_never().is_none());
     until(|| broker.log.records() == 1 || (&mut init).now_or_never().is_some()).await;
     broker.log.hold(false);
@@ -422,7 +443,8 @@ async fn the_next_transaction_does_not_share_the_outcome_of_the_one_before() {
     };
     let partitions = Partitioned::new();
     partitions.leave_open("orders", 0, next);
-    let broker = Broker::open(broker.log.clone(), partitions, broker.clock.clone());
+    let (log, clock) = (broker.log.clone(), broker.clock.clone());
+    let broker = Broker::open(config(), log, partitions, clock);
     until(|| broker.state() == State::CompleteAbort).await;
     let marks = broker.partitions.take_marks();
     let seen: Vec<_> = marks
@@ -478,12 +500,20 @@ async fn ids_are_bounded_and_forgotten_when_unused() {
     for id in ["id", "b", "c"] {
         broker.init(id).await;
     }
-    let refused = soon(broker.transactions.init("d", None, TIMEOUT_MS)).await;
-    assert_eq!(refused, Err(TransactionError::TooManyIds(3)));
+    let refused = soon(
+        broker
+            .transactions
+            .init("d", &Holder::default(), None, TIMEOUT_MS),
+    )
+    .await;
+    assert_eq!(
+        refused,
+        Err(TransactionError::TooManyIds("transactions.max-ids"))
+    );
     broker.clock.advance(7 * 24 * 3_600_000);
     broker.transactions.driver.sweep().await;
-    assert_eq!(broker.transactions.list().len(), 0);
-    assert_eq!(broker.restart().transactions.list().len(), 0);
+    assert_eq!(broker.transactions.list().await.len(), 0);
+    assert_eq!(broker.restart().transactions.list().await.len(), 0);
     broker.init("d").await;
 }
 
@@ -495,7 +525,12 @@ async fn what_cannot_be_stored_changes_nothing() {
     let full = Err(TransactionError::Storage("the disk is full".into()));
     assert_eq!(broker.write(producer, "orders"), full);
     assert_eq!(broker.state(), State::Empty);
-    let init = soon(broker.transactions.init("id", None, TIMEOUT_MS)).await;
+    let init = soon(
+        broker
+            .transactions
+            .init("id", &Holder::default(), None, TIMEOUT_MS),
+    )
+    .await;
     assert!(matches!(init, Err(TransactionError::Storage(_))));
     broker.log.fail(false);
     assert_eq!(broker.write(producer, "orders"), Ok("written"));
@@ -505,10 +540,20 @@ async fn what_cannot_be_stored_changes_nothing() {
 async fn bounds_and_unknown_ids_are_refused() {
     let broker = Broker::start();
     for timeout in [0, -1, 15 * 60 * 1000 + 1] {
-        let refused = soon(broker.transactions.init("id", None, timeout)).await;
+        let refused = soon(
+            broker
+                .transactions
+                .init("id", &Holder::default(), None, timeout),
+        )
+        .await;
         assert_eq!(refused, Err(TransactionError::InvalidTimeout));
     }
-    let empty = soon(broker.transactions.init("", None, TIMEOUT_MS)).await;
+    let empty = soon(
+        broker
+            .transactions
+            .init("", &Holder::default(), None, TIMEOUT_MS),
+    )
+    .await;
     assert_eq!(empty, Err(TransactionError::InvalidId));
     let producer = Producer { id: 1, epoch: 0 };
     let unknown = broker.write(producer, "orders");

@@ -41,7 +41,8 @@ async fn idempotent(context: &Context) -> Result<Producer, ResponseError> {
     if !allowed {
         return Err(ResponseError::ClusterAuthorizationFailed);
     }
-    let id = context.services.transactions.new_producer_id().await;
+    let transactions = &context.services.transactions;
+    let id = transactions.new_producer_id(&context.holder()).await;
     let id = id.map_err(|error| refusal(context, &error))?;
     Ok(Producer { id, epoch: 0 })
 }
@@ -55,7 +56,8 @@ async fn transactional(
     let expected = expected(request.producer_id.0, request.producer_epoch)?;
     let timeout_ms = request.transaction_timeout_ms;
     let transactions = &context.services.transactions;
-    let given = transactions.init(&id, expected, timeout_ms).await;
+    let holder = context.holder();
+    let given = transactions.init(&id, &holder, expected, timeout_ms).await;
     given.map_err(|error| {
         tracing::debug!(id, %error, "a transactional producer was refused");
         refusal(context, &error)

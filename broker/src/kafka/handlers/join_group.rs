@@ -94,6 +94,7 @@ fn join_request(
         reason: request
             .reason
             .map(|reason| reason[..reason.floor_char_boundary(MAX_REASON)].to_owned()),
+        holder: context.holder(),
     })
 }
 

@@ -12,7 +12,7 @@ use kafka_protocol::messages::{GroupId, ListGroupsRequest, ListGroupsResponse};
 use kafka_protocol::protocol::StrBytes;
 
 use crate::catalog::{Operation, ResourceType};
-use crate::coordinator::GroupDescription;
+use crate::coordinator::GroupListing;
 use crate::kafka::context::Context;
 
 pub const VERSIONS: RangeInclusive<i16> = 0..=5;
@@ -24,6 +24,7 @@ pub async fn handle(context: &Context, request: ListGroupsRequest) -> ListGroups
         .services
         .coordinator
         .list()
+        .await
         .into_iter()
         .filter(|group| passes(&request, group))
         .collect();
@@ -38,7 +39,7 @@ pub async fn handle(context: &Context, request: ListGroupsRequest) -> ListGroups
     ListGroupsResponse::default().with_groups(listed.collect())
 }
 
-fn visible(context: &Context, groups: &[GroupDescription]) -> Vec<bool> {
+fn visible(context: &Context, groups: &[GroupListing]) -> Vec<bool> {
     if groups.is_empty() || context.authorize_cluster(Operation::Describe) {
         return vec![true; groups.len()];
     }
@@ -46,7 +47,7 @@ fn visible(context: &Context, groups: &[GroupDescription]) -> Vec<bool> {
     context.authorize_each(Operation::Describe, ResourceType::Group, &names)
 }
 
-fn passes(request: &ListGroupsRequest, group: &GroupDescription) -> bool {
+fn passes(request: &ListGroupsRequest, group: &GroupListing) -> bool {
     let any = |filter: &[StrBytes], value: &str| {
         filter.is_empty()
             || filter
@@ -56,7 +57,7 @@ fn passes(request: &ListGroupsRequest, group: &GroupDescription) -> bool {
     any(&request.states_filter, group.state) && any(&request.types_filter, CLASSIC)
 }
 
-fn listed(id: StrBytes, group: GroupDescription) -> ListedGroup {
+fn listed(id: StrBytes, group: GroupListing) -> ListedGroup {
     ListedGroup::default()
         .with_group_id(GroupId(id))
         .with_protocol_type(group.protocol_type.into())
@@ -69,13 +70,11 @@ mod tests {
     use super::*;
     use crate::kafka::handlers::wire::encodes;
 
-    fn group(state: &'static str) -> GroupDescription {
-        GroupDescription {
+    fn group(state: &'static str) -> GroupListing {
+        GroupListing {
             group: "g".into(),
             state,
             protocol_type: "consumer".into(),
-            protocol: String::new(),
-            members: Vec::new(),
         }
     }
 

@@ -34,7 +34,7 @@ pub async fn handle(
         return ListTransactionsResponse::default().with_error_code(code);
     };
     let now_ms = context.services.clock.now_ms();
-    let all = context.services.transactions.list().into_iter();
+    let all = context.services.transactions.list().await.into_iter();
     let matching: Vec<(Arc<str>, Transaction)> = all
         .filter(|(_, transaction)| passes(&request, transaction, now_ms))
         .filter(|(id, _)| pattern.as_ref().is_none_or(|it| it.is_match(id)))

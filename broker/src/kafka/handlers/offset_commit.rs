@@ -48,6 +48,7 @@ pub async fn handle(context: &Context, request: OffsetCommitRequest) -> OffsetCo
         instance_id: request.group_instance_id.map(|id| id.to_string()),
         generation: request.generation_id_or_member_epoch,
         offsets,
+        holder: context.holder(),
     };
     if let Err(error) = context.services.coordinator.commit_offsets(commit).await {
         refuse_accepted(&mut response, commit_error(context.version, &error));

@@ -56,6 +56,7 @@ pub async fn handle(context: &Context, request: TxnOffsetCommitRequest) -> TxnOf
         instance_id: request.group_instance_id.map(|id| id.to_string()),
         generation: request.generation_id,
         offsets,
+        holder: context.holder(),
     };
     let producer = Producer {
         id: request.producer_id.0,
