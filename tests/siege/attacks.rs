@@ -6,7 +6,7 @@ use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use bytes::{BufMut, Bytes, BytesMut};
 use harness::Broker;
 use harness::batch::{self, Producer};
@@ -70,6 +70,9 @@ pub const ATTACKS: &[Attack] = &[
     plain("headers", "a batch of some hundred bytes with 3.9 million empty headers, on a plain topic", headers_topic, bombs),
     plain("http", "1,000 half-open connections on the admin port", nothing, http),
 ];
+
+/// Connections of a flood at once.
+const FLOODERS: usize = 16;
 
 fn text(text: impl Into<String>) -> StrBytes {
     StrBytes::from_string(text.into())
@@ -377,8 +380,16 @@ fn members(broker: &Broker, _: &Prepared, ends: Instant) -> Result<String> {
 }
 
 fn groups(broker: &Broker, _: &Prepared, ends: Instant) -> Result<String> {
-    let work = |stream: &mut TcpStream, step| ask(stream, 3, &join(&format!("flood-{step}"), 10));
-    let (done, _) = crowd(broker.tcp(), 16, ends, work);
+    // A join is answered when the group is complete, which is not waited for.
+    let work = |stream: &mut TcpStream, step: usize| {
+        send(stream, 3, &join(&format!("flood-{step}"), 10))?;
+        // As many as one connection may have waiting.
+        match step / FLOODERS % 200 {
+            199 => bail!("on to the next connection"),
+            _ => Ok(0),
+        }
+    };
+    let (done, _) = crowd(broker.tcp(), FLOODERS, ends, work);
     Ok(format!("{done} groups were asked for"))
 }
 
@@ -390,7 +401,7 @@ fn transactional_ids(broker: &Broker, _: &Prepared, ends: Instant) -> Result<Str
             .with_transaction_timeout_ms(60_000);
         ask(stream, 4, &request)
     };
-    let (done, _) = crowd(broker.tcp(), 16, ends, work);
+    let (done, _) = crowd(broker.tcp(), FLOODERS, ends, work);
     Ok(format!("{done} ids were asked for"))
 }
 

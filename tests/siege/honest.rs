@@ -18,8 +18,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub struct Figures {
     pub rounds: u64,
     pub failures: u64,
-    pub p99_us: u64,
-    pub longest_us: u64,
+    /// `None` when nothing was served.
+    pub p99_us: Option<u64>,
+    pub longest_us: Option<u64>,
 }
 
 /// Runs the client in a process of its own.
@@ -31,16 +32,12 @@ pub fn measure(address: SocketAddr, topic: &str, length: Duration) -> Result<Fig
         .output()?;
     let text = String::from_utf8_lossy(&output.stdout);
     let complaint = || String::from_utf8_lossy(&output.stderr).into_owned();
-    let figure = |index: usize| {
-        let word = text.split_whitespace().nth(index);
-        word.and_then(|word| word.parse().ok())
-            .with_context(complaint)
-    };
+    let figure = |index: usize| text.split_whitespace().nth(index)?.parse().ok();
     Ok(Figures {
-        rounds: figure(0)?,
-        failures: figure(1)?,
-        p99_us: figure(2)?,
-        longest_us: figure(3)?,
+        rounds: figure(0).with_context(complaint)?,
+        failures: figure(1).with_context(complaint)?,
+        p99_us: figure(2),
+        longest_us: figure(3),
     })
 }
 
@@ -67,13 +64,11 @@ pub fn main(address: &str, topic: &str, seconds: &str) -> Result<bool> {
         let index = (taken.len() as f64 * part) as usize;
         taken.get(index.min(taken.len().saturating_sub(1))).copied()
     };
-    let (p99, longest) = (at(0.99), at(1.0));
-    println!(
-        "{} {failures} {} {}",
-        taken.len(),
-        p99.unwrap_or(u64::MAX / 2),
-        longest.unwrap_or(u64::MAX / 2)
-    );
+    print!("{} {failures}", taken.len());
+    for figure in [at(0.99), at(1.0)].into_iter().flatten() {
+        print!(" {figure}");
+    }
+    println!();
     Ok(true)
 }
 

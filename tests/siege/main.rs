@@ -109,11 +109,17 @@ impl Outcome {
 
 impl std::fmt::Display for Outcome {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let ratio = self.attacked.p99_us as f64 / self.alone.p99_us.max(1) as f64;
-        let milliseconds = |us: u64| us as f64 / 1000.0;
+        let milliseconds = |us: Option<u64>| match us {
+            Some(us) => format!("{:.1} ms", us as f64 / 1000.0),
+            None => "none".to_owned(),
+        };
+        let ratio = match (self.attacked.p99_us, self.alone.p99_us) {
+            (Some(attacked), Some(alone)) => format!("{:.2}", attacked as f64 / alone as f64),
+            _ => "-".to_owned(),
+        };
         write!(
             f,
-            "{:>6.1} ms {:>6.1} ms {ratio:>6.2} {:>5} MB {:>5} MB  {}{} of {} failed, longest {:.0} ms; {}",
+            "{:>9} {:>9} {ratio:>6} {:>5} MB {:>5} MB  {}{} of {} failed, longest {}; {}",
             milliseconds(self.alone.p99_us),
             milliseconds(self.attacked.p99_us),
             self.rest_bytes >> 20,
