@@ -192,8 +192,7 @@ apis! {
     SyncGroup(SyncGroupRequest) sync_group;
     DescribeGroups(DescribeGroupsRequest) describe_groups;
     ListGroups(ListGroupsRequest) list_groups;
-    // librdkafka takes a minimum above 0 for a broker without a handshake, and would send its tokens outside frames.
-    SaslHandshake(SaslHandshakeRequest) sasl_handshake advertised from 0, before_authentication;
+    SaslHandshake(SaslHandshakeRequest) sasl_handshake, before_authentication;
     ApiVersions(ApiVersionsRequest) api_versions, before_authentication;
     CreateTopics(CreateTopicsRequest) create_topics;
     DeleteTopics(DeleteTopicsRequest) delete_topics;

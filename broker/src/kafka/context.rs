@@ -1,6 +1,7 @@
 //! What a handler may touch: the broker's parts, the session, and one place for names and for permission.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use arc_swap::ArcSwap;
 use kafka_protocol::ResponseError;
@@ -51,6 +52,8 @@ pub struct Session {
     pub principal: ArcSwap<Option<Principal>>,
     /// An exchange between SaslHandshake and its last SaslAuthenticate.
     pub sasl: Mutex<Option<SaslExchange>>,
+    /// From a SaslHandshake of version 0 to the end of its exchange, every frame is a token (`bare_tokens`).
+    pub takes_bare_tokens: AtomicBool,
 }
 
 /// One request's surroundings.

@@ -1,19 +1,23 @@
 //! One connection's requests: header, version, authentication, then the table's row. Every check that all APIs share is
 //! here and nowhere else.
 
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use bytes::{Buf, Bytes};
 use kafka_protocol::messages::{ApiKey, RequestHeader};
+use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
 
 use super::ResponseError;
 use super::apis::{self, Answer, Api, IntoAnswer, ServeError};
 use super::context::{Context, Services, Session};
-use super::{guard, handlers};
-use crate::net::{ConnectionInfo, Finished, FrameHandler, Service, Started};
+use super::{bare_tokens, guard, handlers};
+use crate::net::{ConnectionInfo, Finished, FrameHandler, Reply, Service, Started};
 use crate::types::Principal;
 
 /// Guessing passwords is held up by this much for each try, as Kafka's connection.failed.authentication.delay.ms does.
@@ -38,6 +42,7 @@ impl Service for KafkaService {
             host: info.peer.ip().to_canonical().to_string(),
             principal: ArcSwap::from_pointee(principal),
             sasl: Mutex::new(None),
+            takes_bare_tokens: AtomicBool::new(false),
             info,
         };
         KafkaConnection {
@@ -57,13 +62,19 @@ pub struct KafkaConnection {
 impl FrameHandler for KafkaConnection {
     async fn start(&mut self, frame: Bytes) -> Started {
         let begun = Instant::now();
-        let (api, context, correlation_id, body) = match self.open(frame) {
+        let services = self.services.clone();
+        let (api, mut serving): (_, Serving) = match self.open(frame) {
             Ok(Opened::Request {
                 api,
                 context,
                 correlation_id,
                 body,
-            }) => (api, context, correlation_id, body),
+            }) => (api, (api.serve)(context, correlation_id, body)),
+            Ok(Opened::Token {
+                api,
+                context,
+                token,
+            }) => (api, Box::pin(bare_tokens::serve(context, token))),
             Ok(Opened::Answered(answer)) => {
                 return Started::Ready(answer.reply.unwrap_or_default());
             }
@@ -74,17 +85,12 @@ impl FrameHandler for KafkaConnection {
                 };
             }
         };
-        let services = self.services.clone();
-        let mut serving = (api.serve)(context, correlation_id, body);
         // The first poll does the ordered part of a request; what it then waits for holds nobody up.
         match futures_util::poll!(&mut serving) {
             std::task::Poll::Ready(outcome) => match finish(&services, api, begun, outcome) {
                 Finished::Reply(reply) => Started::Ready(reply),
                 Finished::Silent => Started::Silent,
-                Finished::Close {
-                    reply: Some(reply),
-                    reason,
-                } if api.key == ApiKey::SaslAuthenticate => {
+                Finished::Close { reply, reason } if api.key == ApiKey::SaslAuthenticate => {
                     Started::Later(Box::pin(delayed_close(reply, reason)))
                 }
                 Finished::Close { reply, reason } => Started::Close { reply, reason },
@@ -92,10 +98,9 @@ impl FrameHandler for KafkaConnection {
             std::task::Poll::Pending => Started::Later(Box::pin(async move {
                 let outcome = serving.await;
                 match finish(&services, api, begun, outcome) {
-                    Finished::Close {
-                        reply: Some(reply),
-                        reason,
-                    } if api.key == ApiKey::SaslAuthenticate => delayed_close(reply, reason).await,
+                    Finished::Close { reply, reason } if api.key == ApiKey::SaslAuthenticate => {
+                        delayed_close(reply, reason).await
+                    }
                     finished => finished,
                 }
             })),
@@ -105,15 +110,22 @@ impl FrameHandler for KafkaConnection {
     fn authenticated(&self) -> bool {
         self.session.principal.load().is_some()
     }
-}
 
-async fn delayed_close(reply: crate::net::Reply, reason: String) -> Finished {
-    tokio::time::sleep(FAILED_AUTHENTICATION_DELAY).await;
-    Finished::Close {
-        reply: Some(reply),
-        reason,
+    fn min_frame_bytes(&self) -> usize {
+        match self.takes_bare_tokens() {
+            true => bare_tokens::MIN_TOKEN_BYTES,
+            false => FIXED_HEADER_BYTES,
+        }
     }
 }
+
+async fn delayed_close(reply: Option<Reply>, reason: String) -> Finished {
+    tokio::time::sleep(FAILED_AUTHENTICATION_DELAY).await;
+    Finished::Close { reply, reason }
+}
+
+/// What a request's row, or a step of a login, does.
+type Serving = Pin<Box<dyn Future<Output = Result<Answer, ServeError>> + Send>>;
 
 /// A frame after the checks that all APIs share.
 enum Opened {
@@ -123,11 +135,40 @@ enum Opened {
         correlation_id: i32,
         body: Bytes,
     },
+    /// A step of a login, outside the protocol's requests.
+    Token {
+        api: &'static Api,
+        context: Context,
+        token: Bytes,
+    },
     Answered(Answer),
 }
 
 impl KafkaConnection {
+    fn takes_bare_tokens(&self) -> bool {
+        let takes_bare_tokens = &self.session.takes_bare_tokens;
+        takes_bare_tokens.load(Ordering::Acquire)
+    }
+
+    fn context(&self, version: i16, client_id: Option<StrBytes>) -> Context {
+        Context {
+            services: self.services.clone(),
+            session: self.session.clone(),
+            version,
+            client_id,
+        }
+    }
+
     fn open(&self, mut frame: Bytes) -> Result<Opened, String> {
+        if self.takes_bare_tokens() {
+            let key = ApiKey::SaslAuthenticate as i16;
+            let api = apis::find(key).ok_or("bare tokens are not spoken here")?;
+            return Ok(Opened::Token {
+                api,
+                context: self.context(*api.versions.end(), None),
+                token: frame,
+            });
+        }
         let mut fixed = frame
             .get(..FIXED_HEADER_BYTES)
             .ok_or("the frame is too short for a request header")?;
@@ -136,17 +177,11 @@ impl KafkaConnection {
         if !api.before_authentication && !self.authenticated() {
             return Err(format!("{} came before authentication", api.name));
         }
-        let context = |version, client_id| Context {
-            services: self.services.clone(),
-            session: self.session.clone(),
-            version,
-            client_id,
-        };
         if !api.versions.contains(&version) {
             if api.key == ApiKey::ApiVersions {
                 // The one answer that every client understands, whatever it asked with (KIP-511).
                 let answer = handlers::api_versions::unsupported()
-                    .into_answer(&context(0, None), correlation_id);
+                    .into_answer(&self.context(0, None), correlation_id);
                 return answer
                     .map(Opened::Answered)
                     .map_err(|error| error.to_string());
@@ -160,7 +195,7 @@ impl KafkaConnection {
         let header: RequestHeader =
             guard::decode_prefix(&mut frame, api.key.request_header_version(version))
                 .map_err(|error| format!("malformed header of {}: {error}", api.name))?;
-        let context = context(version, header.client_id);
+        let context = self.context(version, header.client_id);
         Ok(Opened::Request {
             api,
             context,

@@ -2,6 +2,7 @@
 
 pub mod acl_codes;
 pub mod apis;
+pub mod bare_tokens;
 pub mod broker_settings;
 pub mod context;
 pub mod dispatch;

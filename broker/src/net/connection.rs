@@ -26,7 +26,7 @@ use tokio_util::sync::{PollSemaphore, WaitForCancellationFutureOwned};
 use tracing::{debug, error};
 
 use super::deadline::{Activity, Deadlines, Expiry};
-use super::frame::{self, FrameReader, MIN_FRAME_BYTES};
+use super::frame::{self, FrameReader};
 use super::limits::{InFlightBytes, Reserved};
 use super::listener::Listener;
 use super::outgoing::{Outgoing, Stop};
@@ -219,7 +219,8 @@ where
         };
         // Only now: what was started before may have authenticated the peer while this one waited.
         let authenticated = self.authenticated();
-        check_length(announced, authenticated, self.limits).map_err(Leave::Over)
+        let peer = (authenticated, self.handler.min_frame_bytes());
+        check_length(announced, peer, self.limits).map_err(Leave::Over)
     }
 
     /// Waits for a share of the bytes in flight.
@@ -386,7 +387,11 @@ async fn linger<R: AsyncRead + Unpin>(reader: R) {
 }
 
 /// The length as a size, when it lies within the bounds.
-fn check_length(announced: i32, authenticated: bool, limits: &NetConfig) -> Result<usize, End> {
+fn check_length(
+    announced: i32,
+    (authenticated, least): (bool, usize),
+    limits: &NetConfig,
+) -> Result<usize, End> {
     let (bound, setting) = if authenticated {
         (limits.max_frame_bytes, "net.max_frame_bytes")
     } else {
@@ -398,7 +403,7 @@ fn check_length(announced: i32, authenticated: bool, limits: &NetConfig) -> Resu
         )
     };
     match u32::try_from(announced) {
-        Ok(length) if length as usize >= MIN_FRAME_BYTES && length <= bound => {
+        Ok(length) if length as usize >= least && length <= bound => {
             return Ok(length as usize);
         }
         _ => {}
@@ -409,11 +414,11 @@ fn check_length(announced: i32, authenticated: bool, limits: &NetConfig) -> Resu
             message: format!("the first bytes look like {protocol}: wrong port?"),
         });
     }
-    Err(if announced < MIN_FRAME_BYTES as i32 {
+    Err(if announced < i32::try_from(least).unwrap_or(i32::MAX) {
         End::Refused {
             reason: "bad-frame",
             message: format!(
-                "a frame of {announced} bytes was announced: a request has at least {MIN_FRAME_BYTES}"
+                "a frame of {announced} bytes was announced: at least {least} are expected"
             ),
         }
     } else {

@@ -65,6 +65,10 @@ pub trait FrameHandler: Send + 'static {
     fn start(&mut self, frame: Bytes) -> impl Future<Output = Started> + Send;
     /// False until the peer has authenticated: a smaller frame bound and the handshake deadline apply.
     fn authenticated(&self) -> bool;
+    /// The shortest frame that it takes now, in bytes.
+    fn min_frame_bytes(&self) -> usize {
+        frame::MIN_FRAME_BYTES
+    }
 }
 
 /// An answer's bytes, without the length prefix. Chunks go out in order without being joined.

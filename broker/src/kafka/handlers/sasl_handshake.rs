@@ -1,12 +1,13 @@
-//! SaslHandshake (key 17), version 1: chooses the mechanism of the exchange that SaslAuthenticate carries.
+//! SaslHandshake (key 17), versions 0–1: chooses the mechanism of the exchange that SaslAuthenticate carries; after version 0
+//! its tokens go over the wire without the protocol's headers instead (`kafka::bare_tokens`).
 //!
 //! Needs no permission: it comes before authentication. Answers with the mechanisms of the session's listener.
 //! UNSUPPORTED_SASL_MECHANISM: the mechanism is not among them. ILLEGAL_SASL_STATE: the listener speaks no SASL, or the
 //! session has authenticated by SASL already. A session with a client certificate may still become a SASL user.
-//! Left out: version 0, whose tokens go over the wire outside the protocol's frames (ApiVersions names it all the same, for
-//! librdkafka's sake); re-authentication (KIP-368), which no client starts, because sessions are given no lifetime.
+//! Left out: re-authentication (KIP-368), which no client starts, because sessions are given no lifetime.
 
 use std::ops::RangeInclusive;
+use std::sync::atomic::Ordering;
 
 use kafka_protocol::ResponseError;
 use kafka_protocol::messages::{SaslHandshakeRequest, SaslHandshakeResponse};
@@ -17,7 +18,9 @@ use crate::kafka::context::{Context, Session};
 use crate::kafka::error::code_of;
 use crate::security::sasl::SaslExchange;
 
-pub const VERSIONS: RangeInclusive<i16> = 1..=1;
+pub const VERSIONS: RangeInclusive<i16> = 0..=1;
+
+const BARE_TOKENS: i16 = 0;
 
 pub async fn handle(context: &Context, request: SaslHandshakeRequest) -> SaslHandshakeResponse {
     let session = &context.session;
@@ -30,8 +33,11 @@ pub async fn handle(context: &Context, request: SaslHandshakeRequest) -> SaslHan
         let iterations = context.services.config.security.scram_iterations;
         SaslExchange::new(mechanism, catalog).with_decoy_iterations(iterations)
     });
+    let takes_bare_tokens = context.version == BARE_TOKENS && exchange.is_some();
     // A handshake that fails ends the exchange before it, too.
     *session.sasl.lock() = exchange;
+    let told = &session.takes_bare_tokens;
+    told.store(takes_bare_tokens, Ordering::Release);
     response(code, offered)
 }
 
