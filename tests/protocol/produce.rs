@@ -225,3 +225,135 @@ fn transactional_batches_need_their_transaction() {
         0
     );
 }
+
+/// The plain body of records with these offset deltas.
+fn body_of(deltas: &[i64]) -> BytesMut {
+    let mut body = BytesMut::new();
+    for delta in deltas {
+        batch::put_record(&mut body, *delta, Some(b"key"), b"value");
+    }
+    body
+}
+
+fn gzipped(body: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    std::io::Write::write_all(&mut encoder, body).expect("memory can be written");
+    encoder.finish().expect("memory can be written")
+}
+
+/// The checksum is right and the inside is not: Kafka refuses each, and a consumer would stop at it for good.
+#[test]
+fn a_batch_whose_records_are_not_what_it_says_is_refused() {
+    let broker = Broker::start();
+    let mut client = broker.connect();
+    client.create_topic("orders", 1, &[]).expect("created");
+    let frames = [("tidegate.validation", "frames")];
+    client.create_topic("trusted", 1, &frames).expect("created");
+    let trailing = [&body_of(&[0, 1, 2])[..], &[0xff; 9]].concat();
+    let cases: [(&str, Vec<u8>, i32, &[i32]); 5] = [
+        ("fewer records", body_of(&[0, 1, 2]).to_vec(), 5, &[]),
+        ("more records", body_of(&[0, 1, 2]).to_vec(), 2, &[]),
+        ("deltas 0, 0, 0", body_of(&[0, 0, 0]).to_vec(), 3, &[1]),
+        ("trailing bytes", trailing, 3, &[]),
+        ("garbage", vec![0xff; 40], 1, &[0]),
+    ];
+    for (case, body, count, indexes) in cases {
+        for (codec, body) in [(0, body.clone()), (1, gzipped(&body))] {
+            let bytes = batch::with_header(&body, codec, count, Producer::default());
+            let taken = client
+                .produce("trusted", 0, 1, bytes.clone())
+                .expect("an answer");
+            assert_eq!(taken.error_code, 0, "{case}: a whole frame");
+            let answer = client.produce("orders", 0, 1, bytes).expect("an answer");
+            let message = answer.error_message.unwrap_or_default();
+            assert_eq!(answer.error_code, 87, "{case}, codec {codec}: {message}");
+            assert!(message.contains("orders partition 0"), "{message}");
+            let found: Vec<_> = answer
+                .record_errors
+                .iter()
+                .map(|it| it.batch_index)
+                .collect();
+            assert_eq!(found, indexes, "{case}, codec {codec}");
+        }
+    }
+    let honest = batch::with_header(&gzipped(&body_of(&[0, 1])), 1, 2, Producer::default());
+    let answer = client.produce("orders", 0, 1, honest).expect("an answer");
+    assert_eq!((answer.error_code, answer.base_offset), (0, 0));
+}
+
+/// As Sarama before 1.45.1 sends it: found by time, and right where it is read.
+#[test]
+fn a_largest_time_that_the_client_left_unset_is_made_that_of_the_records() {
+    let broker = Broker::start();
+    let mut client = broker.connect();
+    client.create_topic("orders", 1, &[]).expect("created");
+    let body = body_of(&[0, 1]);
+    for (codec, body) in [(0, body.to_vec()), (1, gzipped(&body))] {
+        let mut bytes = batch::with_header(&body, codec, 2, Producer::default()).to_vec();
+        let time: [u8; 8] = bytes[27..35].try_into().expect("eight bytes");
+        bytes[35..43].copy_from_slice(&(-1_i64).to_be_bytes());
+        batch::seal(&mut bytes);
+        let answer = client
+            .produce("orders", 0, -1, bytes.into())
+            .expect("an answer");
+        assert_eq!(answer.error_code, 0);
+        let offset = answer.base_offset;
+        let time = i64::from_be_bytes(time);
+        let found = client.list_offset("orders", 0, time).expect("an answer");
+        assert!((0..=offset).contains(&found), "codec {codec}: {found}");
+        let fetched = client
+            .fetch("orders", 0, offset, NO_WAIT)
+            .expect("an answer");
+        let stored = fetched.records.expect("records");
+        assert_eq!(stored[35..43], time.to_be_bytes());
+        batch::headers(&stored).expect("a right checksum");
+    }
+    assert_ne!(client.list_offset("orders", 0, -3).expect("an answer"), -1);
+}
+
+#[test]
+fn records_that_a_topic_does_not_take_are_named_one_by_one() {
+    let broker = Broker::start();
+    let mut client = broker.connect();
+    let limits = [("message.timestamp.after.max.ms", "60000")];
+    client.create_topic("timed", 1, &limits).expect("created");
+    let compacted = [("cleanup.policy", "compact")];
+    client
+        .create_topic("keyed", 1, &compacted)
+        .expect("created");
+    let mut late = BytesMut::from(&batch::of_values(&["one", "two"])[..]);
+    // The header's largest time says nothing of it.
+    let base = i64::from_be_bytes(late[27..35].try_into().expect("eight bytes"));
+    late[27..35].copy_from_slice(&(base + 3_600_000).to_be_bytes());
+    batch::seal(&mut late);
+    let keyless = batch::build(
+        &[(Some(b"k"), b"v"), (None, b"v"), (Some(b""), b"v")],
+        Producer::default(),
+    );
+    for (topic, bytes, code, indexes) in [
+        ("timed", late.freeze(), 32, vec![0, 1]),
+        ("keyed", keyless, 87, vec![1]),
+    ] {
+        let answer = client.produce(topic, 0, 1, bytes).expect("an answer");
+        assert_eq!(answer.error_code, code, "{:?}", answer.error_message);
+        let errors = answer.record_errors;
+        let found: Vec<_> = errors.iter().map(|error| error.batch_index).collect();
+        assert_eq!(found, indexes, "{topic}");
+        assert!(
+            errors
+                .iter()
+                .all(|error| error.batch_index_error_message.is_some())
+        );
+    }
+}
+
+#[test]
+fn zstd_needs_a_version_that_knows_it() {
+    let (_broker, mut client) = broker_with_orders();
+    let body = zstd::encode_all(&body_of(&[0])[..], 3).expect("compresses");
+    let zstd = || batch::with_header(&body, 4, 1, Producer::default());
+    for (version, code) in [(3, 76), (6, 76), (7, 0), (12, 0)] {
+        let found = produce_in(&mut client, version, None, (0, zstd()));
+        assert_eq!(found, code, "version {version}");
+    }
+}

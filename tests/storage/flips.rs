@@ -279,6 +279,9 @@ impl Tally {
             FindingKind::Damage => self.damage += 1,
             FindingKind::Flaw => self.flaws += 1,
             FindingKind::Derivable => self.derivable += 1,
+            kind @ (FindingKind::Contents | FindingKind::Times) => {
+                panic!("{place}: {kind:?}, which is what a client does, not a disk")
+            }
         }
     }
 }

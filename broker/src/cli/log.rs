@@ -12,7 +12,7 @@ use super::CliError;
 use super::admin_client::{AdminOptions, Call};
 use super::output::{counted, print_line};
 use crate::catalog::{self, Catalog};
-use crate::log::inspect::{self, BatchInfo, Finding, FindingKind, SegmentInfo};
+use crate::log::inspect::{self, BatchInfo, Finding, SegmentInfo};
 use crate::log::repair;
 use crate::types::PartitionId;
 
@@ -45,7 +45,7 @@ enum LogAction {
         #[arg(long, requires = "topic")]
         batches: bool,
     },
-    /// Check every byte of every partition; exits with 1 and says what to do when more is damaged than what is made anew by itself
+    /// Check every byte and every record of every partition; exits with 1 and says what to do when something is damaged, or cannot be read by clients
     Verify {
         /// The broker's data folder
         #[arg(long, value_name = "DIR", default_value = "tidegate-data")]
@@ -333,15 +333,11 @@ fn verify(log_folder: &Path) -> Result<(), CliError> {
     for finding in &report.findings {
         print_line(&explain(finding))?;
     }
-    let is_derivable = |finding: &&Finding| finding.kind == FindingKind::Derivable;
-    let derivable = report.findings.iter().filter(is_derivable).count();
-    if derivable == report.findings.len() {
-        return print_line("every batch is whole");
+    let needs_care = |finding: &&Finding| finding.kind.needs_care();
+    match report.findings.iter().filter(needs_care).count() {
+        0 => print_line("every batch is whole"),
+        count => Err(CliError::new(format!("{count} findings"))),
     }
-    Err(CliError::new(format!(
-        "{} findings",
-        report.findings.len() - derivable
-    )))
 }
 
 fn explain(finding: &Finding) -> String {

@@ -8,16 +8,20 @@ pub use recovery::recovery;
 
 use bytes::Bytes;
 
-use super::batch::{self, Batch, BatchHeader, HEADER_SIZE, at, checksum};
+use super::batch::{self, Batch, BatchHeader, Compression, HEADER_SIZE, at, checksum};
 use super::checkpoint::Checkpoint;
 use super::codec;
 use super::control;
 use super::index::Index;
-use super::records::{self, BatchTemplate};
+use super::records::{self, BatchTemplate, Record};
 use super::seal::SegmentHeader;
+use super::validate::{self, Rules, Turns};
+use crate::config::TopicConfig;
 
 /// Bound of a batch and of what it decompresses to.
 const MAX_BYTES: usize = 1 << 20;
+/// A bound at which the decoder takes every window that clients read.
+const LARGEST_WINDOW: usize = 64 << 20;
 
 /// Batches as a client sends them, or as the log gives them out. Input: flags (1 byte; bit 0: put every checksum right),
 /// batches.
@@ -37,6 +41,7 @@ pub fn batch(input: &[u8]) {
             assert_eq!(header.last_offset_delta, header.record_count - 1);
         }
     }
+    check_admitted(&bytes);
     let Ok(batches) = batch::split(bytes.clone(), MAX_BYTES) else {
         return;
     };
@@ -45,11 +50,68 @@ pub fn batch(input: &[u8]) {
     batches.iter().for_each(check_records);
 }
 
+/// What is admitted can be decoded by whoever builds the records, and is what its header says.
+fn check_admitted(bytes: &Bytes) {
+    let config = TopicConfig {
+        max_message_bytes: MAX_BYTES as u32,
+        ..TopicConfig::default()
+    };
+    let rules = Rules {
+        config: &config,
+        now: 1_700_000_000_000,
+        max_decompressed: MAX_BYTES,
+        turns: &Turns::default(),
+    };
+    let Ok(batch) = validate::admit(bytes.clone(), &rules) else {
+        return;
+    };
+    assert_eq!(BatchHeader::read(&batch.bytes), Some(batch.header));
+    batch::split(batch.bytes.clone(), MAX_BYTES).expect("its checksum is right");
+    let records = records::decode(&batch, LARGEST_WINDOW).expect("it can be decoded");
+    let deltas: Vec<i32> = records.iter().map(|record| record.offset_delta).collect();
+    let expected: Vec<i32> = (0..batch.header.record_count).collect();
+    assert_eq!(deltas, expected);
+    let latest = records.iter().map(|record| record.timestamp).max();
+    assert_eq!(latest, Some(batch.header.max_timestamp));
+}
+
+/// The walk over the records against the decoder that builds them.
+fn check_walk(batch: &Batch) {
+    let header = &batch.header;
+    let walked = validate::examine(header, &batch.bytes, MAX_BYTES);
+    let decoded = records::decode(batch, LARGEST_WINDOW);
+    if let Ok(latest) = walked {
+        let records = decoded.expect("what was walked can be decoded");
+        let times = records.iter().map(|record| record.timestamp);
+        let found = match header.is_log_append_time() {
+            true => header.max_timestamp,
+            false => times.max().unwrap_or(-1).max(-1),
+        };
+        assert_eq!(latest, found);
+        return;
+    }
+    let Ok(records) = decoded else {
+        return;
+    };
+    let base = header.base_timestamp;
+    let fits = |record: &Record| record.timestamp.checked_sub(base).is_some();
+    if header.compression() == Some(Compression::None) && records.iter().all(fits) {
+        let again = records::encode_body(&records, base, Compression::None);
+        let body = &batch.bytes[HEADER_SIZE..];
+        assert_ne!(
+            again.as_deref(),
+            Ok(body),
+            "as we would write it: {walked:?}"
+        );
+    }
+}
+
 /// What is decoded is the same after it was encoded and decoded again.
 fn check_records(batch: &Batch) {
     let header = &batch.header;
     let _ = control::decode_marker(header, &batch.bytes);
     assert_eq!(header.size, batch.bytes.len());
+    check_walk(batch);
     let _ = records::offset_of_time(batch, header.max_timestamp, header.base_offset, MAX_BYTES);
     let Ok(decoded) = records::decode(batch, MAX_BYTES) else {
         return;

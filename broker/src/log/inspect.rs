@@ -7,12 +7,14 @@ use std::path::{Path, PathBuf};
 
 use super::batch::{BatchHeader, Compression};
 use super::checkpoint::{Checkpoint, Loaded};
+use super::compact::MAX_DECOMPRESSED;
 use super::file::{Access, Disk, File};
 use super::scan::{BODIES, Found, Scanner, Step};
 use super::seal::{BadHeader, HEADER_BLOCK, HeaderBlock, SegmentHeader};
 use super::segment::{
     Extent, base_of, index_path, is_index_intact, log_path, read_header_block, stored_index,
 };
+use super::validate;
 use crate::types::{Offset, PartitionId, TimestampMs, TopicId};
 
 /// A segment file and what its header says.
@@ -94,6 +96,20 @@ pub enum FindingKind {
     Flaw,
     /// What is derived from the segments is wrong; it is made anew by itself.
     Derivable,
+    /// A batch is as its client sent it, and its records are not what it says: clients cannot read it.
+    Contents,
+    /// The largest time in a batch's header is not that of its records.
+    Times,
+}
+
+impl FindingKind {
+    /// Whether somebody has to do something.
+    pub fn needs_care(self) -> bool {
+        match self {
+            Self::Damage | Self::Flaw | Self::Contents => true,
+            Self::Derivable | Self::Times => false,
+        }
+    }
 }
 
 /// Something that an operator has to know.
@@ -249,7 +265,12 @@ struct Partition<'a> {
     expected: Option<Offset>,
     /// The segment was compacted.
     has_gaps: bool,
+    /// Batches of the segment whose inside is not what they say.
+    lies: u64,
 }
+
+/// Batches of one segment with a wrong inside that are told one by one.
+const MOST_LIES: u64 = 10;
 
 impl<'a> Partition<'a> {
     fn new(disk: &'a Disk, id: PartitionId, folder: &'a Path, report: &'a mut Report) -> Self {
@@ -260,6 +281,7 @@ impl<'a> Partition<'a> {
             report,
             expected: None,
             has_gaps: false,
+            lies: 0,
         }
     }
 
@@ -395,6 +417,7 @@ impl<'a> Partition<'a> {
         let length = file.len()?;
         let mut expected = base;
         self.has_gaps = header.compacted.is_some();
+        self.lies = 0;
         let mut walk = Scanner::new(file, header.salt, HEADER_BLOCK, length, BODIES);
         loop {
             let position = walk.position();
@@ -434,6 +457,7 @@ impl<'a> Partition<'a> {
                 }
             }
         }
+        self.tell_lies_left_out(base);
         let covered = header.compacted.map_or(expected, |whole| whole.next_offset);
         self.expected = Some(expected.max(covered));
         Ok(())
@@ -476,10 +500,58 @@ impl<'a> Partition<'a> {
                 found.header.base_offset
             )));
         }
+        let bytes = walk.bytes(found.position, found.header.size)?;
+        let lie = lie_of(&found.header, bytes);
+        if let Some((kind, message)) = lie {
+            self.note_lie(found, kind, message);
+        }
         self.report.batches += 1;
         self.report.records += u64::try_from(found.header.record_count).unwrap_or(0);
         self.report.bytes += found.header.size as u64;
         Ok(Ok(()))
+    }
+
+    /// Notes a batch that is whole and whose inside is not what it says.
+    fn note_lie(&mut self, found: &Found, kind: FindingKind, message: String) {
+        self.lies += 1;
+        if self.lies > MOST_LIES {
+            return;
+        }
+        let header = &found.header;
+        let after = header.last_offset().saturating_add(1);
+        let advice = match kind {
+            FindingKind::Contents => format!(
+                "a consumer stops here: let its group go on from offset {after}, or delete the records below it with                  DeleteRecords; batches like it are refused where tidegate.validation is full"
+            ),
+            _ => "none needed: retention looks at the records themselves; a search by time may pass them over until they                   expire"
+                .into(),
+        };
+        self.report.findings.push(Finding {
+            kind,
+            path: log_path(self.folder, self.expected.unwrap_or(0)),
+            position: Some(found.position),
+            offset: Some(header.base_offset),
+            whole_from: Some(after),
+            message,
+            advice,
+        });
+    }
+
+    fn tell_lies_left_out(&mut self, base: Offset) {
+        let more = self.lies.saturating_sub(MOST_LIES);
+        if more == 0 {
+            return;
+        }
+        let kind = self.report.findings.last().map(|finding| finding.kind);
+        self.report.findings.push(Finding {
+            kind: kind.unwrap_or(FindingKind::Contents),
+            path: log_path(self.folder, base),
+            position: None,
+            offset: None,
+            whole_from: None,
+            message: format!("{more} more batches whose records are not what their headers say"),
+            advice: "as for the ones before".into(),
+        });
     }
 
     fn finding(
@@ -511,4 +583,22 @@ impl<'a> Partition<'a> {
             ),
         });
     }
+}
+
+/// What a batch says of its records that is not so.
+fn lie_of(header: &BatchHeader, bytes: &[u8]) -> Option<(FindingKind, String)> {
+    let latest = match validate::examine(header, bytes, MAX_DECOMPRESSED) {
+        Ok(latest) => latest,
+        Err(message) => {
+            let message = format!("the batch's records are not what it says: {message}");
+            return Some((FindingKind::Contents, message));
+        }
+    };
+    // Where records were taken out, their time may have stayed.
+    let is_thinned = i64::from(header.record_count) <= i64::from(header.last_offset_delta);
+    let told = header.max_timestamp;
+    (told < latest || (told > latest && !is_thinned)).then(|| {
+        let message = format!("the header's largest time is {told}, that of its records {latest}");
+        (FindingKind::Times, message)
+    })
 }

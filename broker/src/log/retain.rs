@@ -1,16 +1,23 @@
 //! Letting go of old segments, whole ones only: by age, by size, and when the topic is deleted.
 //!
+//! A segment's age is that of its latest record, as in Kafka. Batches that were taken before their records were looked at
+//! (by an earlier version, or with `tidegate.validation=frames`) may say anything of it in their headers: before a segment goes
+//! for an age that its file does not have, its records are looked at themselves; and a time that is still to come counts as
+//! that of the file, so that it does not keep a segment for ever.
+//!
 //! The new log start is durable before a file goes, so that a crash in between leaves files that recovery gives away,
 //! never a log that begins with a hole.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::compact::MAX_DECOMPRESSED;
 use super::file::Disk;
 use super::partition::PartitionLog;
-use super::segment::Segment;
+use super::scan::{BODIES, Scanner, Step};
+use super::segment::{Seen, Segment, SegmentError};
 use super::writer::WriteError;
-use super::{AppendError, DeleteRecordsError};
+use super::{AppendError, DeleteRecordsError, validate};
 use crate::config::TopicConfig;
 use crate::env::defects::{self, Defect};
 use crate::types::{Offset, TimestampMs};
@@ -25,9 +32,9 @@ struct Limits<'a> {
     now: TimestampMs,
 }
 
-/// How many of the oldest segments go. A segment's age is that of its latest timestamp, as in Kafka; where no batch
-/// carries one, of its file.
-fn expired(disk: &Disk, segments: &[Arc<Segment>], limits: &Limits<'_>) -> usize {
+/// How many of the oldest segments go. With `may_read` records are read where headers cannot be believed; without, such a
+/// segment stays, if it was not looked at before.
+fn expired(disk: &Disk, segments: &[Arc<Segment>], limits: &Limits<'_>, may_read: bool) -> usize {
     let config = limits.config;
     let mut size: u64 = segments.iter().map(|segment| segment.end()).sum();
     let bound = u64::try_from(config.retention_bytes).ok();
@@ -39,7 +46,10 @@ fn expired(disk: &Disk, segments: &[Arc<Segment>], limits: &Limits<'_>) -> usize
                 return false;
             }
             let after = size - segment.end();
-            let is_old = oldest.is_some_and(|oldest| segment.latest_time(disk) < oldest);
+            let is_old = oldest.is_some_and(|oldest| {
+                segment.latest_time(disk, limits.now) < oldest
+                    && !holds_since(segment, disk, oldest, may_read)
+            });
             let is_over = bound.is_some_and(|bound| after >= bound);
             if is_old || is_over {
                 size = after;
@@ -48,6 +58,52 @@ fn expired(disk: &Disk, segments: &[Arc<Segment>], limits: &Limits<'_>) -> usize
             false
         })
         .count()
+}
+
+/// Whether a segment whose headers say that all of it is older holds records from `oldest` on. What was written before cannot:
+/// nothing is read then.
+fn holds_since(segment: &Segment, disk: &Disk, oldest: TimestampMs, may_read: bool) -> bool {
+    let written = segment.written(disk);
+    if written < oldest {
+        return false;
+    }
+    let mut seen = *segment.seen.lock();
+    if may_read && seen.latest < oldest && seen.up_to < segment.end() {
+        match look(segment, disk, seen, oldest, written) {
+            Ok(found) => seen = found,
+            Err(error) => {
+                tracing::warn!(path = %segment.path().display(), ?error, "a segment whose records cannot be looked at stays");
+                return true;
+            }
+        }
+        *segment.seen.lock() = seen;
+    }
+    seen.latest >= oldest || seen.up_to < segment.end()
+}
+
+/// Goes on looking at a segment's records, up to the first from `oldest` on. Records that cannot be read may be as young as
+/// their file; what stands behind damage nobody reads.
+fn look(
+    segment: &Segment,
+    disk: &Disk,
+    mut seen: Seen,
+    oldest: TimestampMs,
+    written: TimestampMs,
+) -> Result<Seen, SegmentError> {
+    let (file, header) = segment.reader(disk)?;
+    let end = segment.end();
+    let mut walk = Scanner::new(&file, header.salt, seen.up_to, end, BODIES);
+    while seen.latest < oldest && seen.up_to < end {
+        let Step::Batch(found) = walk.step()? else {
+            seen.up_to = end;
+            break;
+        };
+        let bytes = walk.bytes(found.position, found.header.size)?;
+        let latest = validate::examine(&found.header, bytes, MAX_DECOMPRESSED).unwrap_or(written);
+        seen.latest = seen.latest.max(latest);
+        seen.up_to = walk.position();
+    }
+    Ok(seen)
 }
 
 impl PartitionLog {
@@ -147,7 +203,7 @@ impl PartitionLog {
             high_watermark: self.high_watermark.load(Ordering::SeqCst),
             now,
         };
-        if expired(disk, &self.segments.load(), &limits) == 0 {
+        if expired(disk, &self.segments.load(), &limits, true) == 0 {
             return false;
         }
         if !self.has_checkpoint()
@@ -162,7 +218,7 @@ impl PartitionLog {
             return false;
         }
         let segments = self.segments.load_full();
-        let count = expired(disk, &segments, &limits);
+        let count = expired(disk, &segments, &limits, false);
         if count == segments.len()
             && let Err(error) = writer.roll(self, &config, now, false)
         {

@@ -72,6 +72,25 @@ pub(super) struct Segment {
     synced: AtomicU64,
     retired: AtomicBool,
     held: Mutex<Held>,
+    /// What a look at the records themselves came to.
+    pub(super) seen: Mutex<Seen>,
+}
+
+/// The largest time of a segment's records, as far as they were looked at.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Seen {
+    pub latest: TimestampMs,
+    /// Everything before this position was looked at.
+    pub up_to: u64,
+}
+
+impl Default for Seen {
+    fn default() -> Self {
+        Self {
+            latest: -1,
+            up_to: HEADER_BLOCK,
+        }
+    }
 }
 
 /// Why a segment's content could not be reached.
@@ -118,6 +137,7 @@ impl Segment {
             synced: AtomicU64::new(extent.end),
             retired: AtomicBool::new(false),
             held: Mutex::default(),
+            seen: Mutex::default(),
         }
     }
 
@@ -159,14 +179,22 @@ impl Segment {
         self.max_timestamp.load(Ordering::Acquire)
     }
 
-    /// When the latest of its batches was written, by the batches' own word or else by the file's. Never in the past of
-    /// what is unknown: such a segment stays.
-    pub fn latest_time(&self, disk: &Disk) -> TimestampMs {
+    /// The time of the latest of its batches, by the batches' own word; where they have none, or one that is still to come,
+    /// when the file was last written.
+    pub fn latest_time(&self, disk: &Disk, now: TimestampMs) -> TimestampMs {
         let timestamp = self.max_timestamp();
-        if timestamp >= 0 {
+        if (0..=now).contains(&timestamp) {
             return timestamp;
         }
-        disk.modified(&self.path()).unwrap_or(TimestampMs::MAX)
+        self.written(disk)
+    }
+
+    /// When the file was last written, and not before it was begun. Never in the past of what is unknown: such a segment
+    /// stays.
+    pub fn written(&self, disk: &Disk) -> TimestampMs {
+        let modified = disk.modified(&self.path()).unwrap_or(TimestampMs::MAX);
+        let begun = self.reader(disk).map(|(_, header)| header.created);
+        modified.max(begun.unwrap_or(0))
     }
 
     /// Nothing was ever written to it. (One that compaction has emptied still stands for its offsets.)

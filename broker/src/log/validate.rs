@@ -34,8 +34,9 @@ use crate::config::{TimestampType, TopicConfig, Validation};
 use crate::env;
 use crate::types::TimestampMs;
 
-/// Bytes of records that are checksummed and then walked, while they are in the nearest cache.
-const BLOCK: usize = 32 << 10;
+/// Bytes of records that are checksummed and then walked, while they are in a near cache: a multiple of the 24 KiB at which the
+/// checksum is quickest.
+const BLOCK: usize = 96 << 10;
 /// Bytes that come out of compression before the rest has to wait for its turn: ten milliseconds of the slowest codec.
 const AT_ONCE: usize = 4 << 20;
 

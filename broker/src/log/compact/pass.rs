@@ -80,8 +80,8 @@ impl PartitionLog {
         let stable = offsets.high_watermark.min(offsets.last_stable_offset);
         let newest = now.saturating_sub(config.min_compaction_lag_ms);
         let may_go = |segment: &&Arc<Segment>| {
-            let is_new =
-                config.min_compaction_lag_ms > 0 && segment.latest_time(&self.shared.disk) > newest;
+            let is_new = config.min_compaction_lag_ms > 0
+                && segment.latest_time(&self.shared.disk, now) > newest;
             segment.next_offset() <= stable && (segment.next_offset() <= from || !is_new)
         };
         let (mut clean, mut dirty, mut to, mut first) = (0, 0, from, None);

@@ -1,7 +1,7 @@
 use std::os::unix::fs::FileExt;
 
 use super::*;
-use crate::log::inspect;
+use crate::log::inspect::{self, FindingKind};
 
 fn filled() -> Fixture {
     let mut fixture = Fixture::new();
@@ -150,4 +150,49 @@ fn following_the_advice_gives_a_log_that_works() {
     assert!(log.stats().stopped.is_none());
     assert_eq!(read_all(&log).len(), 4);
     assert_eq!(append(&log, &[b"on"]).base_offset, 4);
+}
+
+#[test]
+fn batches_that_are_whole_and_lie_are_found() {
+    use crate::log::batch::{BatchHeader, HEADER_SIZE, checksum};
+    let lying = |change: fn(&mut BatchHeader)| {
+        let mut batch = batch_of(&[b"one", b"two"]);
+        change(&mut batch.header);
+        let body = batch.bytes.slice(HEADER_SIZE..);
+        batch.header.crc = checksum(&batch.header.write(), &body);
+        batch.bytes = [&batch.header.write()[..], &body[..]].concat().into();
+        batch
+    };
+    let fixture = Fixture::new();
+    let logs = fixture.open();
+    let log = fixture.partition(&logs, 1);
+    append(&log, &[b"honest"]);
+    let claims_one = lying(|header| header.record_count = 1);
+    log.append(claims_one).expect("appended");
+    log.append(lying(|header| header.max_timestamp = -1))
+        .expect("appended");
+    for _ in 0..12 {
+        let no_codec = lying(|header| header.attributes = 4);
+        log.append(no_codec).expect("appended");
+    }
+    commit(&log);
+    logs.shutdown();
+    let report = inspect::verify(fixture.directory.path()).expect("report");
+    let found: Vec<_> = report
+        .findings
+        .iter()
+        .map(|finding| (finding.kind, finding.offset, finding.whole_from))
+        .collect();
+    assert_eq!(found[0], (FindingKind::Contents, Some(1), Some(3)));
+    assert_eq!(found[1], (FindingKind::Times, Some(3), Some(5)));
+    assert_eq!(found[2], (FindingKind::Contents, Some(5), Some(7)));
+    assert_eq!(found.len(), 11, "ten, and how many more there are");
+    let last = report.findings.last().expect("findings");
+    assert!(
+        last.message.starts_with("4 more batches"),
+        "{}",
+        last.message
+    );
+    assert!(report.findings[0].advice.contains("offset 3"));
+    assert_eq!((report.batches, report.records), (15, 28));
 }

@@ -276,3 +276,59 @@ fn what_a_start_gives_away_does_not_come_back_with_an_older_checkpoint() {
     assert_eq!(fixture.partition(&logs, 1).offsets().log_start, 7);
     assert!(!first.exists());
 }
+
+/// As an earlier version took it: the header's largest time is whatever the client wrote.
+fn taken_unseen(log: &PartitionLog, claimed: TimestampMs, time: TimestampMs) {
+    use crate::log::batch::{HEADER_SIZE, checksum};
+    let mut batch = batch_at(time, &[&[0; 400]]);
+    batch.header.max_timestamp = claimed;
+    let body = batch.bytes.slice(HEADER_SIZE..);
+    batch.header.crc = checksum(&batch.header.write(), &body);
+    batch.bytes = [&batch.header.write()[..], &body[..]].concat().into();
+    log.append(batch).expect("appended");
+}
+
+/// Sets when the segments' files were last written.
+fn age_files(fixture: &Fixture, time: TimestampMs) {
+    let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(time.unsigned_abs());
+    for entry in std::fs::read_dir(fixture.folder(1)).expect("folder") {
+        let file = std::fs::File::options()
+            .write(true)
+            .open(entry.expect("entry").path())
+            .expect("opens");
+        file.set_modified(time).expect("set");
+    }
+}
+
+#[test]
+fn headers_that_lie_neither_delete_what_is_fresh_nor_keep_what_is_old() {
+    const HOUR: i64 = 3_600_000;
+    for (what, claimed, time, at_once, later) in [
+        ("unset", -1, NOW, 0, 2),
+        ("too low", NOW - 100 * HOUR, NOW, 0, 2),
+        ("old in truth", NOW - 100 * HOUR, NOW - 100 * HOUR, 2, 2),
+        ("too high", NOW + 1_000_000 * HOUR, NOW, 0, 2),
+        (
+            "to come in truth",
+            NOW + 1_000_000 * HOUR,
+            NOW + 1_000_000 * HOUR,
+            0,
+            2,
+        ),
+    ] {
+        let mut fixture = Fixture::new();
+        fixture.topic.segment_bytes = 4096 + 500;
+        fixture.topic.retention_ms = 10 * HOUR;
+        let logs = fixture.open();
+        let log = fixture.partition(&logs, 1);
+        taken_unseen(&log, claimed, time);
+        taken_unseen(&log, claimed, time);
+        commit(&log);
+        age_files(&fixture, NOW);
+        logs.enforce_retention();
+        assert_eq!(log.offsets().log_start, at_once, "{what}: at once");
+        fixture.clock.advance(11 * HOUR);
+        logs.enforce_retention();
+        assert_eq!(log.offsets().log_start, later, "{what}: later");
+    }
+}

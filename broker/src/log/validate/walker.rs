@@ -77,6 +77,12 @@ pub struct Fault {
     pub what: String,
 }
 
+impl Fault {
+    fn of_batch(what: String) -> Self {
+        Self { record: None, what }
+    }
+}
+
 /// The fields of a record in their order. Those of bytes are passed over.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Field {
@@ -147,7 +153,7 @@ impl Walker {
             if self.field == Field::Length && self.partial.bytes == 0 {
                 if self.count == self.expected.count {
                     let count = self.expected.count;
-                    return Err(self.batch(format!(
+                    return Err(Fault::of_batch(format!(
                         "bytes follow the {count} records that the header counts"
                     )));
                 }
@@ -169,7 +175,7 @@ impl Walker {
         }
         if self.count != self.expected.count {
             let (found, promised) = (self.count, self.expected.count);
-            return Err(self.batch(format!(
+            return Err(Fault::of_batch(format!(
                 "it holds {found} records, and its header counts {promised}"
             )));
         }
@@ -213,7 +219,7 @@ impl Walker {
         let delta = i64::from(int(record, &mut at)?);
         let key = int(record, &mut at)?;
         let is_good = self.follows(delta)
-            && (timestamp == NO_TIMESTAMP || self.expected.times.contains(&timestamp))
+            && self.is_in_time(timestamp)
             && key >= -i32::from(!self.expected.needs_keys);
         if !is_good {
             return None;
@@ -226,6 +232,11 @@ impl Walker {
             pass_headers(record, headers, &mut at)?;
         }
         (at == record.len()).then_some((timestamp, delta))
+    }
+
+    fn is_in_time(&self, timestamp: TimestampMs) -> bool {
+        let times = &self.expected.times;
+        (*times.start() <= timestamp && timestamp <= *times.end()) || timestamp == NO_TIMESTAMP
     }
 
     fn follows(&self, delta: i64) -> bool {
@@ -404,7 +415,7 @@ impl Walker {
         self.facts.max_timestamp = self.facts.max_timestamp.max(timestamp);
         let kind = if is_without_key && self.expected.needs_keys {
             OffenceKind::WithoutKey
-        } else if timestamp == NO_TIMESTAMP || self.expected.times.contains(&timestamp) {
+        } else if self.is_in_time(timestamp) {
             return Ok(());
         } else {
             OffenceKind::Time(timestamp)
@@ -422,10 +433,6 @@ impl Walker {
             record: Some(self.count),
             what: what.into(),
         }
-    }
-
-    fn batch(&self, what: String) -> Fault {
-        Fault { record: None, what }
     }
 }
 
