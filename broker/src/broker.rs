@@ -6,7 +6,7 @@ mod gauges;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 
@@ -20,13 +20,19 @@ use crate::env::files::{self, Disk};
 use crate::env::{self, Clock};
 use crate::kafka::context::Services;
 use crate::kafka::dispatch::KafkaService;
+use crate::kafka::lane::Lane;
 use crate::kafka::topics::{Topics, TopicsParts, check_catalog};
 use crate::log::{Background, LogSet};
 use crate::net::Listeners;
-use crate::observe::{Health, Metrics};
+use crate::observe::audit::Denials;
+use crate::observe::throttle::{Rate, Throttle};
+use crate::observe::{Health, Metrics, trace};
 use crate::plugin::PluginHost;
 use crate::security::authorize::Authorizer;
 use crate::security::certificate::PrincipalRules;
+
+/// How often it is said that lines were left out.
+const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a broker did not start: which part, and what was wrong.
 #[derive(Debug, thiserror::Error)]
@@ -99,13 +105,14 @@ impl Broker {
         let timers = tokio::spawn(services.coordinator.clone().run_timers());
         let timeouts = tokio::spawn(services.transactions.clone().run_timers());
         let retention = tokio::spawn(enforce_retention(services.clone()));
+        let summaries = tokio::spawn(summarize_lines(services.clone()));
         health.serving();
         Ok(Self {
             services,
             health,
             listeners,
             admin,
-            background: vec![timers, timeouts, retention],
+            background: vec![timers, timeouts, retention, summaries],
         })
     }
 
@@ -220,6 +227,7 @@ pub fn recover(
     );
     let authorizer =
         Authorizer::new(&config.security, catalog.clone()).map_err(failed("security"))?;
+    let auto_creations = Throttle::new(auto_creation_rate(&config));
     Ok(Services {
         config,
         catalog,
@@ -230,8 +238,23 @@ pub fn recover(
         plugins,
         authorizer,
         metrics,
+        denials: Denials::default(),
+        lane: Lane::default(),
+        auto_creations,
         clock,
     })
+}
+
+/// A minute's worth at once, and then evenly.
+fn auto_creation_rate(config: &Config) -> Rate {
+    /// Principals that are told apart.
+    const PRINCIPALS: usize = 4_096;
+    let a_minute = config.broker.auto_create_topics_per_minute.max(1);
+    Rate {
+        at_once: a_minute,
+        interval: Duration::from_secs(60) / a_minute,
+        keys: PRINCIPALS,
+    }
 }
 
 /// Ends deletions of topics that a crash cut short: the catalog remembers them until nothing can come back.
@@ -315,6 +338,19 @@ async fn enforce_retention(services: Arc<Services>) {
         }
     }
 }
+
+/// Says at times how many lines of the log and the audit trail were left out.
+async fn summarize_lines(services: Arc<Services>) {
+    let mut interval = tokio::time::interval(SUMMARY_INTERVAL);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        let now = Instant::now();
+        services.denials.summarize(now);
+        services.metrics.lines_left_out(trace::summarize(now));
+    }
+}
+
 fn admin_state(
     services: &Arc<Services>,
     health: &Arc<Health>,

@@ -5,6 +5,7 @@ mod batches;
 mod connections;
 mod coordinators;
 mod frames;
+mod lists;
 mod requests;
 mod unauthenticated;
 mod wire;

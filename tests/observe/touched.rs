@@ -72,7 +72,9 @@ fn touched_metrics() -> Metrics {
     metrics.throttled("in-flight-bytes", Duration::from_millis(1500));
     metrics.authentication("SCRAM-SHA-256", false);
     metrics.authentication("SCRAM-SHA-256", true);
-    metrics.authorization_denied("Write");
+    metrics.authorization_denied("Write", 1);
+    metrics.bounded("broker.max-answer-bytes");
+    metrics.lines_left_out(1);
     metrics.flushed(Duration::from_millis(2), 4096);
     metrics.plugin_call("mask", "transform", Duration::from_micros(7), 20);
     metrics.plugin_records("mask", "kept", 19);

@@ -1,6 +1,6 @@
 //! Metadata: this node, its topics, and topics made on first use.
 
-use harness::Broker;
+use harness::{Broker, RawClient};
 use kafka_protocol::messages::metadata_request::MetadataRequestTopic;
 use kafka_protocol::messages::{MetadataRequest, TopicName};
 use kafka_protocol::protocol::StrBytes;
@@ -125,4 +125,75 @@ fn null_lists_every_topic_and_empty_none() {
         )
         .expect("an answer");
     assert!(none.topics.is_empty());
+}
+
+/// A broker in which everybody may do everything, with more of `[broker]`.
+fn broker_with(settings: &str) -> Broker {
+    let config = format!(
+        r#"
+[broker]
+data-dir = "{{data}}"
+{settings}
+
+[[listener]]
+name = "tcp"
+transport = "tcp"
+bind = "127.0.0.1:0"
+
+[admin]
+bind = "127.0.0.1:0"
+"#
+    );
+    let broker = Broker::builder().config(config).start();
+    broker.unwrap_or_else(|error| panic!("{error:#}"))
+}
+
+const LEADER_NOT_AVAILABLE: i16 = 5;
+const POLICY_VIOLATION: i16 = 44;
+
+#[track_caller]
+fn codes(client: &mut RawClient, names: &[&'static str]) -> Vec<i16> {
+    let response = client.request(12, &named(names)).expect("an answer");
+    let codes = response.topics.iter().map(|topic| topic.error_code);
+    codes.collect()
+}
+
+#[test]
+fn what_has_no_room_in_an_answer_is_refused_and_answered_alone() {
+    let broker = broker_with("max-answer-bytes = \"64KiB\"");
+    let mut client = broker.connect();
+    for name in ["wide", "wider"] {
+        client.create_topic(name, 200, &[]).expect("created");
+    }
+    assert_eq!(
+        codes(&mut client, &["wide", "wider"]),
+        [0, POLICY_VIOLATION]
+    );
+    assert_eq!(codes(&mut client, &["wider"]), [0]);
+    let labels = "setting=\"broker.max-answer-bytes\"";
+    let counted = broker.metric("tidegate_bound_refusals_total", labels);
+    assert_eq!(counted.expect("it is counted"), 1.0);
+}
+
+#[test]
+fn topics_made_on_first_use_are_bounded_in_time() {
+    let broker = broker_with("auto-create-topics-per-minute = 3");
+    let mut client = broker.connect();
+    let wait = LEADER_NOT_AVAILABLE;
+    let seen = codes(&mut client, &["a", "b", "c", "d", "e"]);
+    assert_eq!(seen, [0, 0, 0, wait, wait]);
+    client
+        .create_topic("d", 1, &[])
+        .expect("who creates it may");
+    assert_eq!(codes(&mut client, &["c", "d"]), [0, 0]);
+}
+
+#[test]
+fn topics_made_on_first_use_do_not_fill_what_there_is_for_all() {
+    let broker = broker_with("max-topics-per-principal = 2");
+    let mut client = broker.connect();
+    let seen = codes(&mut client, &["a", "b", "c"]);
+    assert_eq!(seen, [0, 0, POLICY_VIOLATION]);
+    let created = client.create_topic("c", 1, &[]);
+    created.expect("nothing is denied to anybody here, who may delete topics as well");
 }

@@ -403,6 +403,7 @@ async fn a_stopped_log_is_shown_and_recovered_by_name() {
         internal: false,
         configs: BTreeMap::new(),
         created_ms: 0,
+        created_by: None,
     };
     let topic = port.state.catalog.create_topic(topic).expect("created");
     let id = PartitionId {

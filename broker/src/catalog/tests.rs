@@ -16,6 +16,7 @@ fn topic(name: &str) -> Topic {
         internal: false,
         configs: BTreeMap::from([("retention.ms".into(), "1000".into())]),
         created_ms: 17,
+        created_by: Some("User:alice".into()),
     }
 }
 

@@ -18,6 +18,10 @@ pub struct Topic {
     /// The topic's own settings, as given.
     pub configs: BTreeMap<String, String>,
     pub created_ms: TimestampMs,
+    /// The principal that had it created, whose share it counts against; `None` for the broker's own and for those from before
+    /// this was kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub created_by: Option<String>,
 }
 
 /// The two maps hold the same topics.

@@ -144,6 +144,7 @@ fn new_topic(name: &str, partitions: i32, clock: &Clock) -> Topic {
             ("max.message.bytes".into(), MAX_BATCH_BYTES.to_string()),
         ]),
         created_ms: clock.now_ms(),
+        created_by: None,
     }
 }
 

@@ -12,7 +12,9 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion};
 use super::context::Context;
 use super::error::code_name;
 use super::guard::{self, DecodeError};
-use super::handlers;
+use super::lane;
+use super::lists::{Distinct, TooLong};
+use super::{handlers, room};
 use crate::net::Reply;
 
 /// One API.
@@ -26,6 +28,8 @@ pub struct Api {
     pub advertised_min: i16,
     /// Answered before the connection has authenticated.
     pub before_authentication: bool,
+    /// From these bytes on its bodies are worked on beside the serving threads (`lane.rs`).
+    pub long_body: usize,
     pub serve: Serve,
 }
 
@@ -58,6 +62,13 @@ impl Answer {
 pub enum ServeError {
     #[error("malformed request: {0}")]
     Decode(#[from] DecodeError),
+    #[error("{0}")]
+    TooLong(#[from] TooLong),
+    #[error(
+        "the answer would take {bytes} bytes; {} holds it to {bound}: ask for less at once",
+        room::SETTING
+    )]
+    TooLarge { bytes: usize, bound: usize },
     #[error("the answer could not be encoded: {0}")]
     Encode(String),
     /// What the protocol answers by closing the connection.
@@ -77,7 +88,7 @@ pub trait FirstError {
 
 impl<R: Encodable + HeaderVersion + FirstError> IntoAnswer for R {
     fn into_answer(self, context: &Context, correlation_id: i32) -> Result<Answer, ServeError> {
-        let mut bytes = BytesMut::with_capacity(256);
+        let mut bytes = BytesMut::with_capacity(capacity(&self, context)?);
         let header = ResponseHeader::default().with_correlation_id(correlation_id);
         header
             .encode(&mut bytes, R::header_version(context.version))
@@ -87,6 +98,21 @@ impl<R: Encodable + HeaderVersion + FirstError> IntoAnswer for R {
             reply: Some(vec![bytes.freeze()]),
             error: self.first_error(),
         })
+    }
+}
+
+/// The bytes to encode an answer into: of short requests a few, of long ones what it measures, within the bound.
+fn capacity<R: Encodable>(response: &R, context: &Context) -> Result<usize, ServeError> {
+    const SHORT: usize = 256;
+    if !context.is_long() {
+        return Ok(SHORT);
+    }
+    let bytes = response
+        .compute_size(context.version)
+        .map_err(|error| ServeError::Encode(error.to_string()))?;
+    match context.room.bound() {
+        bound if bytes > bound => Err(ServeError::TooLarge { bytes, bound }),
+        _ => Ok(bytes + SHORT),
     }
 }
 
@@ -155,18 +181,24 @@ fn added_partitions(response: &wire::AddPartitionsToTxnResponse) -> impl Iterato
 }
 
 macro_rules! apis {
-    ($($name:ident($request:ident) $handler:ident $(advertised from $from:literal)? $(, $before:ident)?;)*) => {
+    ($($name:ident($request:ident) $handler:ident $(advertised from $from:literal)? $(, $flag:ident)?;)*) => {
         /// Every API, by its key's order in the protocol.
         pub static APIS: &[Api] = &[$(Api {
             key: ApiKey::$name,
             name: stringify!($name),
             versions: handlers::$handler::VERSIONS,
             advertised_min: apis!(@min $handler $($from)?),
-            before_authentication: apis!(@before $($before)?),
-            serve: |context, correlation_id, body| {
+            before_authentication: apis!(@before $($flag)?),
+            long_body: apis!(@long_body $($flag)?),
+            serve: |mut context, correlation_id, body| {
                 Box::pin(async move {
-                    let request = guard::decode::<wire::$request>(body, context.version)?;
-                    handlers::$handler::handle(&context, request).await.into_answer(&context, correlation_id)
+                    let is_short = body.len() < lane::LONG_BODY;
+                    let mut request = guard::decode::<wire::$request>(body, context.version)?;
+                    context.asked = request.distinct()?;
+                    let handled = async {
+                        handlers::$handler::handle(&context, request).await.into_answer(&context, correlation_id)
+                    };
+                    apis!(@handled $($flag)?, context, handled, is_short)
                 })
             },
         }),*];
@@ -174,24 +206,39 @@ macro_rules! apis {
     (@min $handler:ident $from:literal) => { $from };
     (@min $handler:ident) => { *handlers::$handler::VERSIONS.start() };
     (@before before_authentication) => { true };
-    (@before) => { false };
+    (@before $($flag:ident)?) => { false };
+    (@long_body of_records) => { usize::MAX };
+    (@long_body $($flag:ident)?) => { lane::LONG_BODY };
+    // A long body has its turns already.
+    (@handled reads, $context:ident, $handled:ident, $is_short:ident) => {
+        match $is_short && $context.is_long() {
+            true => $context.services.lane.run(&$context.session.share(), None, $handled).await,
+            false => $handled.await,
+        }
+    };
+    (@handled $($flag:ident)?, $context:ident, $handled:ident, $is_short:ident) => {{
+        let _ = $is_short;
+        $handled.await
+    }};
 }
 
+// `before_authentication`: see the field. `of_records`: most of a body is records, so that its size says nothing of its
+// lists. `reads`: changes nothing, so that it may fall behind the next request of its connection when it is long.
 apis! {
     // librdkafka before 2.11 takes a minimum above 0 for a broker too old to compress for (KIP-896 keeps it for that reason).
-    Produce(ProduceRequest) produce advertised from 0;
+    Produce(ProduceRequest) produce advertised from 0, of_records;
     Fetch(FetchRequest) fetch;
-    ListOffsets(ListOffsetsRequest) list_offsets;
-    Metadata(MetadataRequest) metadata;
+    ListOffsets(ListOffsetsRequest) list_offsets, reads;
+    Metadata(MetadataRequest) metadata, reads;
     OffsetCommit(OffsetCommitRequest) offset_commit;
-    OffsetFetch(OffsetFetchRequest) offset_fetch;
-    FindCoordinator(FindCoordinatorRequest) find_coordinator;
+    OffsetFetch(OffsetFetchRequest) offset_fetch, reads;
+    FindCoordinator(FindCoordinatorRequest) find_coordinator, reads;
     JoinGroup(JoinGroupRequest) join_group;
     Heartbeat(HeartbeatRequest) heartbeat;
     LeaveGroup(LeaveGroupRequest) leave_group;
     SyncGroup(SyncGroupRequest) sync_group;
-    DescribeGroups(DescribeGroupsRequest) describe_groups;
-    ListGroups(ListGroupsRequest) list_groups;
+    DescribeGroups(DescribeGroupsRequest) describe_groups, reads;
+    ListGroups(ListGroupsRequest) list_groups, reads;
     SaslHandshake(SaslHandshakeRequest) sasl_handshake, before_authentication;
     ApiVersions(ApiVersionsRequest) api_versions, before_authentication;
     CreateTopics(CreateTopicsRequest) create_topics;
@@ -203,20 +250,20 @@ apis! {
     EndTxn(EndTxnRequest) end_txn;
     WriteTxnMarkers(WriteTxnMarkersRequest) write_txn_markers;
     TxnOffsetCommit(TxnOffsetCommitRequest) txn_offset_commit;
-    DescribeAcls(DescribeAclsRequest) describe_acls;
+    DescribeAcls(DescribeAclsRequest) describe_acls, reads;
     CreateAcls(CreateAclsRequest) create_acls;
     DeleteAcls(DeleteAclsRequest) delete_acls;
-    DescribeConfigs(DescribeConfigsRequest) describe_configs;
+    DescribeConfigs(DescribeConfigsRequest) describe_configs, reads;
     AlterConfigs(AlterConfigsRequest) alter_configs;
-    DescribeLogDirs(DescribeLogDirsRequest) describe_log_dirs;
+    DescribeLogDirs(DescribeLogDirsRequest) describe_log_dirs, reads;
     SaslAuthenticate(SaslAuthenticateRequest) sasl_authenticate, before_authentication;
     CreatePartitions(CreatePartitionsRequest) create_partitions;
     DeleteGroups(DeleteGroupsRequest) delete_groups;
     IncrementalAlterConfigs(IncrementalAlterConfigsRequest) incremental_alter_configs;
     DescribeCluster(DescribeClusterRequest) describe_cluster;
-    DescribeProducers(DescribeProducersRequest) describe_producers;
-    DescribeTransactions(DescribeTransactionsRequest) describe_transactions;
-    ListTransactions(ListTransactionsRequest) list_transactions;
+    DescribeProducers(DescribeProducersRequest) describe_producers, reads;
+    DescribeTransactions(DescribeTransactionsRequest) describe_transactions, reads;
+    ListTransactions(ListTransactionsRequest) list_transactions, reads;
 }
 
 /// The row of an API key, if the broker speaks it.

@@ -2,12 +2,16 @@
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
+use std::time::Instant;
 
 use arc_swap::ArcSwap;
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
 
+use super::lane::{self, Lane};
+use super::lists::Asked;
+use super::room::{self, Room};
 use super::topics::Topics;
 use super::{namespace, permission};
 use crate::catalog::{Catalog, Operation, ResourceType};
@@ -19,6 +23,8 @@ use crate::env::Clock;
 use crate::log::LogSet;
 use crate::net::ConnectionInfo;
 use crate::observe::Metrics;
+use crate::observe::audit::Denials;
+use crate::observe::throttle::Throttle;
 use crate::plugin::PluginHost;
 use crate::security::authorize::Authorizer;
 use crate::security::sasl::SaslExchange;
@@ -39,6 +45,11 @@ pub struct Services {
     pub plugins: Arc<PluginHost>,
     pub authorizer: Authorizer,
     pub metrics: Arc<Metrics>,
+    /// What was denied, on its way to the audit trail.
+    pub denials: Denials,
+    pub lane: Lane,
+    /// Topics created because they were named, by principal.
+    pub auto_creations: Throttle<String>,
     pub clock: Clock,
 }
 
@@ -63,9 +74,59 @@ pub struct Context {
     pub session: Arc<Session>,
     pub version: i16,
     pub client_id: Option<StrBytes>,
+    /// How much the request asks for.
+    pub asked: Asked,
+    /// What its answer may still take.
+    pub room: Room,
+}
+
+impl Session {
+    /// Who shares with whom where something is bounded by principal: those without a name, by the address they come from.
+    pub fn share(&self) -> String {
+        let principal = self.principal.load();
+        let principal = principal.as_ref().clone();
+        let principal = principal.unwrap_or_else(Principal::anonymous);
+        Holder::of(&principal, &self.host).to_string()
+    }
 }
 
 impl Context {
+    pub fn new(
+        services: Arc<Services>,
+        session: Arc<Session>,
+        version: i16,
+        client_id: Option<StrBytes>,
+    ) -> Self {
+        let room = Room::new(services.config.broker.max_answer_bytes);
+        Self {
+            services,
+            session,
+            version,
+            client_id,
+            asked: Asked::default(),
+            room,
+        }
+    }
+
+    /// Whether the request asks for much, or for everything.
+    pub fn is_long(&self) -> bool {
+        lane::is_long(self.asked)
+    }
+
+    /// Takes room in the answer for a part of it, before the part is made.
+    ///
+    /// # Errors
+    /// `PolicyViolation` in the part's place when the answer would be too large: asking again would not help, asking for
+    /// less at once does.
+    pub fn take_room(&self, bytes: usize) -> Result<(), ResponseError> {
+        self.room.take(bytes).map_err(|full| {
+            if full.is_first {
+                self.services.metrics.bounded(room::SETTING);
+            }
+            ResponseError::PolicyViolation
+        })
+    }
+
     /// Who is asking. Handlers run only after authentication (the dispatcher sees to it), SASL's own apart.
     pub fn principal(&self) -> Principal {
         self.session
@@ -95,6 +156,27 @@ impl Context {
         names: &[&str],
     ) -> Vec<bool> {
         permission::decide(self, operation, resource_type, names)
+    }
+
+    /// Whether nothing is ever denied to the principal.
+    pub fn is_always_allowed(&self) -> bool {
+        let authorizer = &self.services.authorizer;
+        authorizer.is_always_allowed(&self.principal())
+    }
+
+    /// Whether one more topic may be created now because the principal named it.
+    pub fn may_auto_create_now(&self) -> bool {
+        let services = &self.services;
+        let may = services
+            .auto_creations
+            .admit(self.session.share(), Instant::now())
+            .is_some();
+        if !may {
+            services
+                .metrics
+                .bounded("broker.auto-create-topics-per-minute");
+        }
+        may
     }
 
     pub fn authorize_cluster(&self, operation: Operation) -> bool {

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use super::ResponseError;
 use super::apis::{self, Answer, Api, IntoAnswer, ServeError};
 use super::context::{Context, Services, Session};
-use super::{bare_tokens, guard, handlers};
+use super::{bare_tokens, guard, handlers, room};
 use crate::net::{ConnectionInfo, Finished, FrameHandler, Reply, Service, Started};
 use crate::types::Principal;
 
@@ -64,6 +64,15 @@ impl FrameHandler for KafkaConnection {
         let begun = Instant::now();
         let services = self.services.clone();
         let (api, mut serving): (_, Serving) = match self.open(frame) {
+            Ok(Opened::Request {
+                api,
+                context,
+                correlation_id,
+                body,
+            }) if body.len() >= api.long_body => {
+                let serving = self.beside(api, context, correlation_id, body).await;
+                (api, serving)
+            }
             Ok(Opened::Request {
                 api,
                 context,
@@ -151,12 +160,27 @@ impl KafkaConnection {
     }
 
     fn context(&self, version: i16, client_id: Option<StrBytes>) -> Context {
-        Context {
-            services: self.services.clone(),
-            session: self.session.clone(),
+        Context::new(
+            self.services.clone(),
+            self.session.clone(),
             version,
             client_id,
-        }
+        )
+    }
+
+    /// A request with a long body: its first turn is waited for here, so that the requests of a connection keep their order.
+    async fn beside(
+        &self,
+        api: &'static Api,
+        context: Context,
+        correlation_id: i32,
+        body: Bytes,
+    ) -> Serving {
+        let services = self.services.clone();
+        let share = self.session.share();
+        let turn = services.lane.turn(&share).await;
+        let serving = (api.serve)(context, correlation_id, body);
+        Box::pin(async move { services.lane.run(&share, Some(turn), serving).await })
     }
 
     fn open(&self, mut frame: Bytes) -> Result<Opened, String> {
@@ -230,7 +254,11 @@ fn finish(
         }
         Err(error) => {
             let label = match &error {
-                ServeError::Decode(_) => "InvalidRequest",
+                ServeError::Decode(_) | ServeError::TooLong(_) => "InvalidRequest",
+                ServeError::TooLarge { .. } => {
+                    services.metrics.bounded(room::SETTING);
+                    "PolicyViolation"
+                }
                 ServeError::Encode(_) => "UnknownServerError",
                 ServeError::Close(_) => "Closed",
             };

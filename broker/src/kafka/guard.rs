@@ -19,8 +19,8 @@
 //!   more than [`MAX_ELEMENTS`], the request is refused: a frame of over a megabyte, in an old version, not Produce.
 //!
 //! What a request may reserve is bounded by that: the widest element of the served APIs takes 136 bytes in memory, so a
-//! flexible request reserves at most 136 times its size and 143 MB; an older one, whose arrays nest three deep, three times
-//! that. It is address space alone: only elements that are really there are ever written to, and those take about
+//! flexible request reserves at most 136 times its size and 143 MB for its last array, 18 MB for those before; an older one,
+//! whose arrays nest three deep, three times 143 MB. It is address space alone: only elements that are really there are ever written to, and those take about
 //! 35 times their bytes at worst (a list of empty strings, one byte each).
 
 #[cfg(any(test, fuzzing))]
@@ -31,8 +31,13 @@ use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::buf::{ByteBuf, NotEnoughBytesError};
 use kafka_protocol::protocol::{Decodable, Request};
 
-/// Elements that all arrays of one request may have together; also the longest bytes field outside Produce.
+/// Elements that one array may announce; also the longest bytes field outside Produce.
 pub const MAX_ELEMENTS: usize = 1 << 20;
+
+/// Elements that all arrays of one request may have together: more than a client has partitions, and few enough that
+/// decoding them takes milliseconds. In old versions, which do not tell counts from other numbers, they are counted when they
+/// are decoded (`lists.rs`).
+pub const MAX_ITEMS: usize = 1 << 17;
 
 /// The longest string, Kafka's own bound: older versions count its bytes with 16 bits, and what was stored by a newer
 /// version must be answerable in an older.
@@ -192,6 +197,11 @@ impl Guard {
     fn count_announced(&mut self) {
         self.before = self.announced.take().unwrap_or(0).saturating_sub(1);
         self.elements = self.elements.saturating_add(self.before);
+        if self.elements > MAX_ITEMS {
+            self.refuse("elements in all arrays", self.elements as u64, MAX_ITEMS);
+            // Nothing more can be read.
+            self.rest.clear();
+        }
     }
 
     /// No proof came that the suspect is a tagged field's number.
@@ -309,7 +319,7 @@ impl Buf for Guard {
     /// Every read but those overridden below ends here.
     fn advance(&mut self, count: usize) {
         self.settle();
-        self.rest.advance(count);
+        self.rest.advance(count.min(self.rest.len()));
     }
 
     fn try_get_u8(&mut self) -> Result<u8, TryGetError> {
@@ -362,7 +372,7 @@ impl ByteBuf for Guard {
             self.announced = None;
         }
         self.settle();
-        self.rest.split_to(size)
+        self.rest.split_to(size.min(self.rest.len()))
     }
 
     fn try_get_bytes(&mut self, size: usize) -> Result<Bytes, NotEnoughBytesError> {

@@ -9,10 +9,13 @@ pub mod dispatch;
 pub mod error;
 pub mod guard;
 pub mod handlers;
+pub mod lane;
+pub mod lists;
 pub mod namespace;
 pub mod permission;
 pub mod placement;
 pub mod resources;
+pub mod room;
 pub mod settings;
 pub mod topics;
 

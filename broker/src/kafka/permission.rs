@@ -1,8 +1,10 @@
 //! The one decision whether a principal may do something: super users, then ACLs, then authorizer plugins.
 
+use std::time::Instant;
+
 use super::context::Context;
 use crate::catalog::{Operation, ResourceType};
-use crate::observe::audit;
+use crate::observe::audit::Denial;
 use crate::plugin::{AuthorizerCaller, PluginAction, Verdict};
 use crate::security::authorize::{Action, Decision};
 use crate::types::Principal;
@@ -15,13 +17,36 @@ pub fn decide(
     names: &[&str],
 ) -> Vec<bool> {
     let allowed = evaluate(context, operation, resource_type, names);
-    for (name, _) in names.iter().zip(&allowed).filter(|(_, allowed)| !**allowed) {
-        let (label, host) = (operation_name(operation), &context.session.host);
-        let resource = format!("{resource_type:?}:{name}");
-        audit::denied(&context.principal().to_string(), label, &resource, host);
-        context.services.metrics.authorization_denied(label);
+    let denied: Vec<&str> = names
+        .iter()
+        .zip(&allowed)
+        .filter_map(|(name, allowed)| (!allowed).then_some(*name))
+        .collect();
+    if !denied.is_empty() {
+        tell(context, operation, resource_type, &denied);
     }
     allowed
+}
+
+fn tell(context: &Context, operation: Operation, resource_type: ResourceType, denied: &[&str]) {
+    let label = operation_name(operation);
+    let denial = Denial {
+        principal: &context.principal().to_string(),
+        host: &context.session.host,
+        operation: label,
+        resource_type: &format!("{resource_type:?}"),
+    };
+    let services = &context.services;
+    let (share, names) = (context.session.share(), denied.iter().copied());
+    let left_out = services
+        .denials
+        .tell(&share, &denial, names, Instant::now());
+    services
+        .metrics
+        .authorization_denied(label, denied.len() as u64);
+    if left_out > 0 {
+        services.metrics.lines_left_out(left_out);
+    }
 }
 
 /// A plugin may allow what no ACL speaks of and deny what one allows; it never overrules an ACL's denial or a super user,

@@ -90,6 +90,16 @@ pub struct NewTopic {
     /// −1: the configured default.
     pub partitions: i32,
     pub configs: BTreeMap<String, String>,
+    /// `None`: the broker itself.
+    pub creator: Option<Creator>,
+}
+
+/// Who has a topic created.
+#[derive(Clone, Debug)]
+pub struct Creator {
+    pub principal: String,
+    /// The topics of one principal are bounded.
+    pub has_share: bool,
 }
 
 /// A refusal in the protocol's words.
@@ -213,6 +223,7 @@ impl Topics {
                 ),
             ));
         }
+        self.check_share(new.creator.as_ref())?;
         let partitions = if new.partitions == -1 {
             limits.default_partitions
         } else {
@@ -220,6 +231,27 @@ impl Topics {
         };
         self.check_partition_count(partitions)?;
         Ok((self.parts.resolve(&new.configs)?, partitions))
+    }
+
+    /// One principal alone cannot fill what there is for all.
+    fn check_share(&self, creator: Option<&Creator>) -> Result<(), TopicError> {
+        let Some(creator) = creator.filter(|creator| creator.has_share) else {
+            return Ok(());
+        };
+        let most = self.parts.limits.max_topics_per_principal;
+        let own = |handle: &&Arc<TopicHandle>| {
+            handle.topic.created_by.as_deref() == Some(&creator.principal)
+        };
+        if self.handles.read().by_name.values().filter(own).count() < most {
+            return Ok(());
+        }
+        Err(TopicError::new(
+            ResponseError::PolicyViolation,
+            format!(
+                "{} has created {most} topics, its share of this broker (broker.max-topics-per-principal)",
+                creator.principal
+            ),
+        ))
     }
 
     fn check_partition_count(&self, partitions: i32) -> Result<(), TopicError> {
@@ -245,6 +277,7 @@ impl Topics {
             internal: false,
             configs: new.configs,
             created_ms: self.parts.clock.now_ms(),
+            created_by: new.creator.map(|creator| creator.principal),
         };
         let opened = self
             .blocking(move |parts| {

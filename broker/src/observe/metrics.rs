@@ -174,12 +174,22 @@ impl Metrics {
         );
     }
 
-    pub fn authorization_denied(&self, operation: &'static str) {
+    pub fn authorization_denied(&self, operation: &'static str, times: u64) {
         self.add(
             Group::Authorization,
             &[operation],
-            &[(Metric::AuthorizationDenied, 1)],
+            &[(Metric::AuthorizationDenied, times)],
         );
+    }
+
+    /// A request, or a part of one, that was refused because of a bound; `setting` is what holds the bound.
+    pub fn bounded(&self, setting: &'static str) {
+        self.add(Group::Bound, &[setting], &[(Metric::BoundRefusals, 1)]);
+    }
+
+    /// Lines of the log and of the audit trail that were not written.
+    pub fn lines_left_out(&self, lines: u64) {
+        self.add(Group::Lines, &[], &[(Metric::LinesLeftOut, lines)]);
     }
 
     /// One fdatasync and the bytes it covered.

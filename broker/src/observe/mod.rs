@@ -15,6 +15,7 @@ mod store;
 pub mod table;
 #[cfg(test)]
 mod tests;
+pub mod throttle;
 pub mod trace;
 
 pub use health::Health;

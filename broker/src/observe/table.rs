@@ -180,6 +180,12 @@ metrics! {
     Refused ["listener", "reason"], Normal {
         Refusals "tidegate_refused_total" MetricKind::Counter, "Connections and requests turned away because of a bound.";
     }
+    Bound ["setting"], Normal {
+        BoundRefusals "tidegate_bound_refusals_total" MetricKind::Counter, "Requests of which all or a part was refused because of a bound, by the setting that holds it.";
+    }
+    Lines [], Normal {
+        LinesLeftOut "tidegate_log_lines_left_out_total" MetricKind::Counter, "Lines of the log and of the audit trail that were left out because one client or one cause made too many; a line says how many.";
+    }
     Throttle ["reason"], Normal {
         ThrottleTime "tidegate_throttle_seconds_total" MetricKind::SecondsCounter, "Time for which reading from connections stood still because a bound was reached.";
         Throttles "tidegate_throttles_total" MetricKind::Counter, "Times that reading from a connection stood still because a bound was reached.";

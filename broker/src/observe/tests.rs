@@ -110,7 +110,9 @@ fn touched() -> Metrics {
     metrics.refused("plain", "frame-too-large");
     metrics.throttled("in-flight-bytes", Duration::from_millis(1500));
     metrics.authentication("SCRAM-SHA-256", false);
-    metrics.authorization_denied("Write");
+    metrics.authorization_denied("Write", 1);
+    metrics.bounded("broker.max-answer-bytes");
+    metrics.lines_left_out(1);
     metrics.flushed(Duration::from_millis(2), 4096);
     metrics.plugin_call("mask", "transform", Duration::from_micros(7), 20);
     metrics.plugin_records("mask", "kept", 19);
@@ -201,6 +203,11 @@ const TOUCHED: &[(&str, f64)] = &[
     "tidegate_authorization_denied_total{operation=\"Write\"}",
     1.0,
 ),
+(
+    "tidegate_bound_refusals_total{setting=\"broker.max-answer-bytes\"}",
+    1.0,
+),
+("tidegate_log_lines_left_out_total", 1.0),
 ("tidegate_flush_duration_seconds_bucket{le=\"0.0025\"}", 1.0),
 ("tidegate_flush_duration_seconds_count", 1.0),
 ("tidegate_flushed_bytes_total", 4096.0),

@@ -89,6 +89,7 @@ impl Bed {
             name: name.to_owned(),
             partitions,
             configs: BTreeMap::new(),
+            creator: None,
         };
         let created = self.runtime.block_on(self.services().topics.create(new));
         created.map_err(|refusal| anyhow!("topic {name}: {}", refusal.message))

@@ -24,7 +24,7 @@ use crate::kafka::context::Context;
 use crate::kafka::error::message;
 use crate::kafka::resources;
 use crate::kafka::settings::{refusal, topic_settings};
-use crate::kafka::topics::{NewTopic, TopicError};
+use crate::kafka::topics::{Creator, NewTopic, TopicError};
 
 pub const VERSIONS: RangeInclusive<i16> = 2..=7;
 
@@ -89,7 +89,12 @@ async fn create(
     validate_only: bool,
 ) -> Result<Created, TopicError> {
     let topics = &context.services.topics;
-    let new = new_topic(name, topic, BrokerId(context.services.config.broker.id))?;
+    let mut new = new_topic(name, topic, BrokerId(context.services.config.broker.id))?;
+    new.creator = Some(Creator {
+        principal: context.principal().to_string(),
+        // Where everybody may do everything, everybody may also make room.
+        has_share: !context.is_always_allowed(),
+    });
     let may_see = context.authorize(Operation::DescribeConfigs, ResourceType::Topic, &new.name);
     let defaults = &context.services.config.topic_defaults;
     if validate_only {
@@ -148,6 +153,7 @@ fn new_topic(name: String, topic: &CreatableTopic, node: BrokerId) -> Result<New
         name,
         partitions,
         configs,
+        creator: None,
     })
 }
 

@@ -20,6 +20,7 @@ use crate::config::Config;
 use crate::kafka::broker_settings::{BROKER_SETTINGS, BrokerSetting};
 use crate::kafka::context::Context;
 use crate::kafka::error::message;
+use crate::kafka::room::{ALLOCATION, SETTING};
 use crate::kafka::settings::{
     BROKER, SOURCE_BROKER, SOURCE_DEFAULT, TOPIC, TopicSetting, refusal, topic, topic_settings,
     unknown_resource,
@@ -41,9 +42,33 @@ pub async fn handle(context: &Context, request: DescribeConfigsRequest) -> Descr
             BROKER => brokers(context, &resource, shape),
             other => Err(unknown_resource(other)),
         };
-        result(resource, settings)
+        result(
+            resource,
+            settings.and_then(|settings| fits(context, settings)),
+        )
     });
     DescribeConfigsResponse::default().with_results(results.collect())
+}
+
+/// Settings for which the answer has room.
+fn fits(context: &Context, settings: Settings) -> Result<Settings, TopicError> {
+    let size = |setting: &DescribeConfigsResourceResult| {
+        let texts = [setting.value.as_ref(), setting.documentation.as_ref()];
+        let texts: usize = texts.into_iter().flatten().map(|text| text.len()).sum();
+        let synonym = size_of::<DescribeConfigsSynonym>() + ALLOCATION;
+        size_of::<DescribeConfigsResourceResult>()
+            + 2 * ALLOCATION
+            + texts
+            + setting.synonyms.len() * synonym
+    };
+    let told = |code| {
+        let text = format!("the answer is full ({SETTING}): ask for fewer resources at once");
+        refusal(code, text)
+    };
+    context
+        .take_room(settings.iter().map(size).sum())
+        .map_err(told)?;
+    Ok(settings)
 }
 
 /// What was asked to come with each setting.

@@ -33,7 +33,14 @@ pub async fn handle(context: &Context, request: DescribeGroupsRequest) -> Descri
             }
         };
         let described = match context.services.coordinator.describe(&group) {
-            Some(description) => described(id, description),
+            Some(description) => match context.take_room(size(&description)) {
+                Ok(()) => described(id, description),
+                Err(code) => {
+                    return DescribedGroup::default()
+                        .with_group_id(id)
+                        .with_error_code(code.code());
+                }
+            },
             None => missing(context.version, id),
         };
         if !wants_operations {
@@ -44,6 +51,17 @@ pub async fn handle(context: &Context, request: DescribeGroupsRequest) -> Descri
         described.with_authorized_operations(operations)
     });
     DescribeGroupsResponse::default().with_groups(groups.collect())
+}
+
+/// What a group takes in the answer. Metadata and assignments are shared with the group until they are written.
+fn size(description: &GroupDescription) -> usize {
+    let member = |member: &MemberDescription| {
+        let texts = [&member.member_id, &member.client_id, &member.client_host];
+        let texts: usize = texts.into_iter().map(String::len).sum();
+        let bytes = member.metadata.len() + member.assignment.len();
+        size_of::<DescribedGroupMember>() + texts + bytes
+    };
+    size_of::<DescribedGroup>() + description.members.iter().map(member).sum::<usize>()
 }
 
 fn described(id: GroupId, description: GroupDescription) -> DescribedGroup {

@@ -24,12 +24,16 @@ pub async fn handle(context: &Context, request: DescribeLogDirsRequest) -> Descr
         let code = ResponseError::ClusterAuthorizationFailed.code();
         return DescribeLogDirsResponse::default().with_error_code(code);
     }
-    let topics = match request.topics {
+    let topics: Result<_, ResponseError> = match request.topics {
         Some(asked) => asked
             .iter()
             .filter_map(|topic| some(context, topic))
             .collect(),
         None => every(context),
+    };
+    let topics = match topics {
+        Ok(topics) => topics,
+        Err(code) => return DescribeLogDirsResponse::default().with_error_code(code.code()),
     };
     let directory = context.services.config.broker.data_dir.display();
     let result = DescribeLogDirsResult::default()
@@ -38,35 +42,41 @@ pub async fn handle(context: &Context, request: DescribeLogDirsRequest) -> Descr
     DescribeLogDirsResponse::default().with_results(vec![result])
 }
 
-fn every(context: &Context) -> Vec<DescribeLogDirsTopic> {
+type Topic = Result<DescribeLogDirsTopic, ResponseError>;
+
+fn every(context: &Context) -> Result<Vec<DescribeLogDirsTopic>, ResponseError> {
     let handles = context.services.topics.all();
     let topics = handles.iter().filter_map(|handle| {
-        let name = context.topic_out(handle.topic.name.as_str())?;
-        Some(topic(TopicName(name), handle, 0..handle.topic.partitions))
+        let name = TopicName(context.topic_out(handle.topic.name.as_str())?);
+        Some(topic(context, name, handle, 0..handle.topic.partitions))
     });
     topics.collect()
 }
 
-fn some(context: &Context, asked: &DescribableLogDirTopic) -> Option<DescribeLogDirsTopic> {
+/// A topic that was named; those that are not there are left out.
+fn some(context: &Context, asked: &DescribableLogDirTopic) -> Option<Topic> {
     let name = context.topic_in(&asked.topic).ok()?;
     let handle = context.services.topics.get(&name)?;
     let partitions = asked.partitions.iter().copied();
-    Some(topic(asked.topic.clone(), &handle, partitions))
+    Some(topic(context, asked.topic.clone(), &handle, partitions))
 }
 
 fn topic(
+    context: &Context,
     name: TopicName,
     handle: &TopicHandle,
-    partitions: impl Iterator<Item = i32>,
-) -> DescribeLogDirsTopic {
+    partitions: impl ExactSizeIterator<Item = i32>,
+) -> Topic {
+    let room = partitions.len() * size_of::<DescribeLogDirsPartition>();
+    context.take_room(size_of::<DescribeLogDirsTopic>() + room)?;
     let partitions = partitions.filter_map(|index| {
         let size = handle.log(index)?.stats().size_bytes;
         let partition = DescribeLogDirsPartition::default().with_partition_index(index);
         Some(partition.with_partition_size(i64::try_from(size).unwrap_or(i64::MAX)))
     });
-    DescribeLogDirsTopic::default()
+    Ok(DescribeLogDirsTopic::default()
         .with_name(name)
-        .with_partitions(partitions.collect())
+        .with_partitions(partitions.collect()))
 }
 
 #[cfg(test)]

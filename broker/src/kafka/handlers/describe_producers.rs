@@ -49,7 +49,9 @@ fn producers(
     let handle = context.services.topics.get(topic);
     let log = handle.as_ref().and_then(|handle| handle.log(index));
     let log = log.ok_or(ResponseError::UnknownTopicOrPartition)?;
-    Ok(log.producers().into_iter().map(described).collect())
+    let producers = log.producers();
+    context.take_room(producers.len() * size_of::<ProducerState>())?;
+    Ok(producers.into_iter().map(described).collect())
 }
 
 fn described(producer: log::ProducerState) -> ProducerState {

@@ -38,7 +38,11 @@ fn describe(context: &Context, id: &str) -> Result<Transaction, ResponseError> {
     }
     let id = resources::transactional_id(context, Operation::Describe, id)?;
     let described = context.services.transactions.describe(&id);
-    described.ok_or(ResponseError::TransactionalIdNotFound)
+    let described = described.ok_or(ResponseError::TransactionalIdNotFound)?;
+    let topics = described.partitions.topics();
+    let topic = |indexes: usize| size_of::<TopicData>() + indexes * size_of::<i32>();
+    context.take_room(topics.map(|(_, indexes)| topic(indexes.len())).sum())?;
+    Ok(described)
 }
 
 fn described(context: &Context, transaction: &Transaction) -> TransactionState {

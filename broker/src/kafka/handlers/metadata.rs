@@ -4,6 +4,7 @@
 //! - Version 0 takes an empty list for all topics, later ones null; version 10 and newer may ask by id (12: without a name).
 //! - A named topic that does not exist is created with the defaults when the broker and the request allow it (from version 4
 //!   the request says) and the principal may: its partitions are in the same answer, so no retry is needed.
+//!   One principal's are bounded by time (LEADER_NOT_AVAILABLE: clients ask again) and in number (POLICY_VIOLATION).
 //! - A topic that the principal may not describe looks unknown when it was not named, and unauthorized when it was.
 //!
 //! Left out: racks and offline replicas (one node).
@@ -23,10 +24,14 @@ use crate::catalog::{Operation, ResourceType};
 use crate::kafka::ResponseError;
 use crate::kafka::context::{CLUSTER, Context};
 use crate::kafka::permission::authorized_operations;
-use crate::kafka::topics::{NewTopic, TopicHandle};
+use crate::kafka::room::ALLOCATION;
+use crate::kafka::topics::{Creator, NewTopic, TopicHandle};
 use crate::types::TopicId;
 
 pub const VERSIONS: RangeInclusive<i16> = 0..=13;
+
+/// What a partition takes in an answer: itself and its two lists of nodes.
+const PARTITION_BYTES: usize = size_of::<MetadataResponsePartition>() + 2 * ALLOCATION;
 
 pub async fn handle(context: &Context, request: MetadataRequest) -> MetadataResponse {
     let node = BrokerId(context.services.config.broker.id);
@@ -115,10 +120,19 @@ async fn named_topic(
     if !may_create(context, &inner) {
         return refuse(ResponseError::TopicAuthorizationFailed);
     }
+    // Clients wait for a leader and ask again, as they do in Kafka while a topic is being created.
+    if !context.may_auto_create_now() {
+        return refuse(ResponseError::LeaderNotAvailable);
+    }
+    let creator = Creator {
+        principal: context.principal().to_string(),
+        has_share: true,
+    };
     let new = NewTopic {
         name: inner.clone(),
         partitions: -1,
         configs: Default::default(),
+        creator: Some(creator),
     };
     match context.services.topics.create(new).await {
         Ok(handle) => describe(context, &handle, name.0.clone(), operations),
@@ -162,6 +176,13 @@ fn describe(
     name: StrBytes,
     operations: bool,
 ) -> MetadataResponseTopic {
+    let partitions = usize::try_from(handle.topic.partitions).unwrap_or(usize::MAX);
+    let room = partitions.saturating_mul(PARTITION_BYTES);
+    if let Err(error) = context.take_room(size_of::<MetadataResponseTopic>() + room) {
+        return MetadataResponseTopic::default()
+            .with_name(Some(TopicName(name)))
+            .with_error_code(error.code());
+    }
     let node = BrokerId(context.services.config.broker.id);
     let partition = |index: i32| {
         let partition = MetadataResponsePartition::default()

@@ -64,10 +64,21 @@ pub async fn handle(context: &Context, request: OffsetFetchRequest) -> OffsetFet
 
 fn fetch(context: &Context, group: &str, asked: Option<&Asked>, require_stable: bool) -> Outcome {
     let group = resources::group(context, Operation::Describe, group)?;
-    match asked {
+    let topics = match asked {
         Some(asked) => some_topics(context, &group, asked, require_stable),
         None => every_topic(context, &group, require_stable),
-    }
+    }?;
+    context.take_room(topics.iter().map(size).sum())?;
+    Ok(topics)
+}
+
+/// What a topic's partitions take in the answer, with the metadata that clients put beside their offsets.
+fn size(topic: &OffsetFetchResponseTopics) -> usize {
+    let metadata = |partition: &OffsetFetchResponsePartitions| {
+        let metadata = partition.metadata.as_ref();
+        size_of::<OffsetFetchResponsePartitions>() + metadata.map_or(0, |metadata| metadata.len())
+    };
+    size_of::<OffsetFetchResponseTopics>() + topic.partitions.iter().map(metadata).sum::<usize>()
 }
 
 /// The partitions that are held back.

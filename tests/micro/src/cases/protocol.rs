@@ -154,12 +154,8 @@ impl EncodeFetch {
             sasl: Default::default(),
             info,
         };
-        let context = Context {
-            services: bed.services().clone(),
-            session: Arc::new(session),
-            version: FETCH_VERSION,
-            client_id: None,
-        };
+        let services = bed.services().clone();
+        let context = Context::new(services, Arc::new(session), FETCH_VERSION, None);
         Ok(Self {
             context,
             request: fetch(partitions, 0),
