@@ -2,6 +2,7 @@
 //! (truth first, doors last) and the order in which they stop (doors first, truth last).
 
 mod gauges;
+mod upkeep;
 
 use std::net::SocketAddr;
 use std::path::Path;
@@ -16,6 +17,7 @@ use crate::config::{Config, Transport};
 use crate::coordinator::Coordinator;
 use crate::coordinator::transaction::surroundings::Local;
 use crate::coordinator::transaction::{TransactionLog, Transactions};
+use crate::env::descriptors;
 use crate::env::files::{self, Disk};
 use crate::env::{self, Clock};
 use crate::kafka::context::Services;
@@ -30,9 +32,6 @@ use crate::observe::{Health, Metrics, trace};
 use crate::plugin::PluginHost;
 use crate::security::authorize::Authorizer;
 use crate::security::certificate::PrincipalRules;
-
-/// How often it is said that lines were left out.
-const SUMMARY_INTERVAL: Duration = Duration::from_secs(10);
 
 /// Why a broker did not start: which part, and what was wrong.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +61,7 @@ pub struct Broker {
 impl Broker {
     /// Recovers what is on disk, then opens the listeners: from its return every address answers.
     pub async fn start(config: Config) -> Result<Self, StartError> {
+        let config = upkeep::share_descriptors(config, descriptors::limit());
         let metrics = Arc::new(Metrics::new(config.observe.max_series));
         let health = Arc::new(Health::default());
         let services = {
@@ -104,15 +104,16 @@ impl Broker {
         };
         let timers = tokio::spawn(services.coordinator.clone().run_timers());
         let timeouts = tokio::spawn(services.transactions.clone().run_timers());
-        let retention = tokio::spawn(enforce_retention(services.clone()));
-        let summaries = tokio::spawn(summarize_lines(services.clone()));
+        let retention = tokio::spawn(upkeep::enforce_retention(services.clone()));
+        let files = tokio::spawn(upkeep::check_files(services.clone()));
+        let summaries = tokio::spawn(upkeep::summarize_lines(services.clone()));
         health.serving();
         Ok(Self {
             services,
             health,
             listeners,
             admin,
-            background: vec![timers, timeouts, retention, summaries],
+            background: vec![timers, timeouts, retention, files, summaries],
         })
     }
 
@@ -189,6 +190,8 @@ pub fn recover(
     let logs = LogSet::open_with(disk, &folder, config.log.clone(), clock.clone(), background)
         .map_err(failed("log"))?;
     check_catalog(&catalog, &logs).map_err(failed("catalog"))?;
+    let making_room = logs.clone();
+    catalog.on_full_disk(Box::new(move || making_room.make_room()));
     let observer = metrics.clone();
     logs.on_flush(Arc::new(move |elapsed: Duration, bytes: u64| {
         observer.flushed(elapsed, bytes)
@@ -288,7 +291,10 @@ fn open_catalog(disk: &dyn Disk, is_given: bool, data: &Path) -> Result<Arc<Cata
     })?;
     let opened = match is_given {
         true => Catalog::open_on(disk, data),
-        false => Catalog::open(data),
+        false => {
+            upkeep::keep_private(data);
+            Catalog::open(data)
+        }
     };
     opened.map_err(failed("catalog"))
 }
@@ -325,30 +331,6 @@ fn check_authorizers(config: &Config, plugins: &PluginHost) -> Result<(), StartE
         });
     }
     Ok(())
-}
-
-async fn enforce_retention(services: Arc<Services>) {
-    let mut interval = tokio::time::interval(services.config.log.retention_check_interval);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        interval.tick().await;
-        let logs = services.logs.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || logs.enforce_retention()).await {
-            tracing::error!(%error, "retention was interrupted");
-        }
-    }
-}
-
-/// Says at times how many lines of the log and the audit trail were left out.
-async fn summarize_lines(services: Arc<Services>) {
-    let mut interval = tokio::time::interval(SUMMARY_INTERVAL);
-    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        interval.tick().await;
-        let now = Instant::now();
-        services.denials.summarize(now);
-        services.metrics.lines_left_out(trace::summarize(now));
-    }
 }
 
 fn admin_state(

@@ -75,7 +75,10 @@ fn open(root: &Path, config: &Arc<TopicConfig>) -> (Arc<LogSet>, Arc<PartitionLo
         LogSet::open_with(
             files::machine(),
             root,
-            LogConfig::default(),
+            LogConfig {
+                disk_reserve: 0,
+                ..LogConfig::default()
+            },
             Clock::system(),
             Background::Manual,
         )

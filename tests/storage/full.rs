@@ -1,14 +1,26 @@
 //! A disk that is full: appends, commits and catalog changes are refused, reads go on, and when space returns so does
-//! everything, without a restart and without a loss.
+//! everything, without a restart and without a loss. What is kept for deleting is given to those who delete.
 //!
 //! The disk is a real small one, `tmpfs`, which takes root to mount.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use anyhow::{Result, ensure};
 use harness::{Broker, RawClient, Suite, batch};
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
+use kafka_protocol::messages::delete_topics_request::DeleteTopicState;
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
+use kafka_protocol::messages::{
+    DeleteRecordsRequest, DeleteTopicsRequest, IncrementalAlterConfigsRequest, TopicName,
+};
+use kafka_protocol::protocol::StrBytes;
 
 use crate::folder;
 
@@ -31,6 +43,7 @@ bind = "127.0.0.1:0"
 [log]
 retention-check-interval = "100ms"
 unchecked-bytes = "1MiB"
+disk-reserve = "2MiB"
 
 [admin]
 bind = "127.0.0.1:0"
@@ -115,7 +128,7 @@ fn fill_rest(path: &Path) -> Result<()> {
 
 fn reads(client: &mut RawClient, count: i64) -> Result<()> {
     for offset in [0, count / 2, count - 1] {
-        let answer = client.fetch("orders", 0, offset, std::time::Duration::ZERO)?;
+        let answer = client.fetch("orders", 0, offset, Duration::ZERO)?;
         ensure!(answer.error_code == 0, "fetch: error {}", answer.error_code);
         let records = batch::records(&answer.records.unwrap_or_default())?;
         ensure!(
@@ -196,4 +209,110 @@ fn a_full_disk_refuses_serves_reads_and_recovers_by_itself() {
         return;
     };
     check(&disk).unwrap_or_else(|error| panic!("{error:#}"));
+}
+
+/// Bytes that are free for whoever may have them all.
+fn free(path: &Path) -> Result<u64> {
+    let found = rustix::fs::statvfs(path)?;
+    Ok(found.f_bavail * found.f_frsize)
+}
+
+fn fill_to_the_last_byte(client: &mut RawClient, disk: &SmallDisk) -> Result<i64> {
+    let count = fill(client)?;
+    fill_rest(&disk.path().join("rest"))?;
+    let left = free(disk.path())?;
+    ensure!(left < 8192, "{left} bytes are free");
+    Ok(count)
+}
+
+/// Produces until it is taken, which it must be within the time that the reserve takes to be made again.
+fn is_taken_again(client: &mut RawClient, topic: &str) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let values = [vec![7; BATCH_BYTES]];
+    loop {
+        let answer = client.produce(topic, 0, -1, batch::of_values(&values))?;
+        if answer.error_code == 0 {
+            return Ok(());
+        }
+        ensure!(Instant::now() < deadline, "error {}", answer.error_code);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+type WayOut = fn(&mut RawClient, i64) -> Result<()>;
+
+const WAYS_OUT: [(&str, WayOut); 3] = [
+    ("DeleteTopics", |client, _| {
+        let topic = DeleteTopicState::default().with_name(Some(topic_name("orders")));
+        let request = DeleteTopicsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(10_000);
+        let answer = client.request(6, &request)?;
+        ensure!(answer.responses[0].error_code == 0, "{answer:?}");
+        Ok(())
+    }),
+    ("DeleteRecords", |client, count| {
+        let partition = DeleteRecordsPartition::default().with_offset(count);
+        let topic = DeleteRecordsTopic::default()
+            .with_name(topic_name("orders"))
+            .with_partitions(vec![partition]);
+        let request = DeleteRecordsRequest::default()
+            .with_topics(vec![topic])
+            .with_timeout_ms(10_000);
+        let answer = client.request(2, &request)?;
+        let answer = &answer.topics[0].partitions[0];
+        ensure!(
+            (answer.error_code, answer.low_watermark) == (0, count),
+            "{answer:?}"
+        );
+        Ok(())
+    }),
+    ("retention", |client, _| {
+        let setting = AlterableConfig::default()
+            .with_name(StrBytes::from_static_str("retention.bytes"))
+            .with_value(Some(StrBytes::from_static_str("2000000")));
+        let resource = AlterConfigsResource::default()
+            .with_resource_type(2)
+            .with_resource_name(StrBytes::from_static_str("orders"))
+            .with_configs(vec![setting]);
+        let request = IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+        let answer = client.request(1, &request)?;
+        ensure!(answer.responses[0].error_code == 0, "{answer:?}");
+        Ok(())
+    }),
+];
+
+fn topic_name(name: &'static str) -> TopicName {
+    TopicName(StrBytes::from_static_str(name))
+}
+
+fn leave(disk: &SmallDisk, way_out: WayOut) -> Result<()> {
+    let data = disk.path().join("data");
+    let mut broker = Broker::builder().config(CONFIG).data(&data).start()?;
+    let mut client = broker.connect();
+    client.create_topic("orders", 1, &[("segment.bytes", "1048576")])?;
+    client.create_topic("others", 1, &[])?;
+    folder::send_batch(&mut client, "others", 0, batch::of_values(&[b"one"]))?;
+    let count = fill_to_the_last_byte(&mut client, disk)?;
+    way_out(&mut client, count)?;
+    is_taken_again(&mut client, "others")?;
+    let kept = broker.metric("tidegate_log_disk_reserve_bytes", "")?;
+    ensure!(kept == f64::from(2 << 20), "{kept} bytes are kept again");
+    let stopped = broker.metric("tidegate_partitions_stopped", "")?;
+    ensure!(stopped == 0.0, "{stopped} partitions stopped");
+    broker.kill9();
+    broker.restart()?;
+    is_taken_again(&mut broker.connect(), "others")?;
+    broker.stop()?;
+    Ok(())
+}
+
+#[test]
+fn a_completely_full_disk_is_left_by_deleting() {
+    for (name, way_out) in WAYS_OUT {
+        let Some(disk) = SUITE.need(SmallDisk::mount()) else {
+            return;
+        };
+        leave(&disk, way_out).unwrap_or_else(|error| panic!("{name}: {error:#}"));
+    }
 }

@@ -5,7 +5,10 @@
 //! says `SKIPPED` with its reason where it cannot have it.
 
 mod catalog;
+mod descriptors;
 mod fixtures;
 mod flips;
 mod folder;
 mod full;
+mod modes;
+mod removed;

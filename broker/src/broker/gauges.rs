@@ -118,6 +118,7 @@ fn log(services: &Services, sink: &mut GaugeSink<'_>) {
 fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
     log(services, sink);
     cleaner(services, sink);
+    log_files(services, sink);
     for state in services.coordinator.states() {
         sink.group_state(state);
     }
@@ -161,6 +162,18 @@ fn cleaner(services: &Services, sink: &mut GaugeSink<'_>) {
     }
     sink.cleaner(Metric::CleanerDirtyRatio, stats.max_dirty_ratio);
     sink.cleaner(Metric::CleanerImpossible, stats.impossible as f64);
+}
+
+/// What is open, and what is kept for a full disk.
+fn log_files(services: &Services, sink: &mut GaugeSink<'_>) {
+    let handles = services.logs.handle_stats();
+    sink.log_files(Metric::OpenSegments, handles.open as f64);
+    sink.log_files(Metric::OpenSegmentsLimit, handles.bound as f64);
+    sink.log_files(Metric::ClosedSegments, handles.closed as f64);
+    sink.log_files(Metric::RefusedOpens, handles.refused as f64);
+    let reserve = services.logs.reserve_stats();
+    sink.log_files(Metric::DiskReserve, reserve.kept as f64);
+    sink.log_files(Metric::DiskReserveReleases, reserve.released as f64);
 }
 
 /// What each group has still to read: the high watermark less what it committed.

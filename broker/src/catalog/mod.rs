@@ -31,7 +31,7 @@ use parking_lot::{Mutex, RwLock};
 
 pub use acl::{Acl, MAX_ACLS, Operation, PatternType, Permission, ResourceType};
 pub use plugin::{PluginEntry, PluginRevision};
-pub use store::{MAX_KEY_BYTES, MAX_VALUE_BYTES, STORE_FILE};
+pub use store::{MAX_KEY_BYTES, MAX_VALUE_BYTES, MakeRoom, STORE_FILE};
 pub use topic::Topic;
 pub use user::{MAX_USERS, ScramVerifier, User};
 
@@ -80,6 +80,11 @@ impl Catalog {
     /// As `open`, with the store file on the given disk.
     pub fn open_on(disk: &dyn Disk, directory: &Path) -> Result<Arc<Self>, CatalogError> {
         Self::guarded(directory, || Store::open_on(disk, directory))
+    }
+
+    /// Says who gives space to a full disk, so that something can be deleted on it. The first call counts.
+    pub fn on_full_disk(&self, make_room: MakeRoom) {
+        self.store.lock().on_full_disk(make_room);
     }
 
     /// The store panics on some damaged pages, at open or while they are read; to the caller both are damage.

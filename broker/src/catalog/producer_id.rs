@@ -23,7 +23,7 @@ impl Catalog {
                 .checked_add(BLOCK)
                 .ok_or_else(|| CatalogError::Invalid("every producer id has been given".into()))?;
             if !defects::has(Defect::ReuseProducerIds) {
-                store.commit(&[Change::put(Table::Counter, KEY, &end)?])?;
+                store.commit_if_room(&[Change::put(Table::Counter, KEY, &end)?])?;
             }
             *ids = start..end;
         }

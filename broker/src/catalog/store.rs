@@ -6,9 +6,10 @@
 //! redb locks the file against other processes. Every page's checksum is verified at open, so that damage is found before
 //! anything is served from it.
 
-use std::fmt::Display;
+use std::fmt::{self, Display};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use parking_lot::Mutex;
 use redb::{
@@ -19,7 +20,7 @@ use serde::{Deserialize, Serialize};
 
 use super::CatalogError;
 use super::disk::StoreFile;
-use crate::env::files::{self, Disk};
+use crate::env::files::{self, Access, Disk};
 
 /// The longest key, in bytes of UTF-8: every legal name and ACL fits with room to spare.
 pub const MAX_KEY_BYTES: usize = 4096;
@@ -136,6 +137,18 @@ pub(super) struct Store {
     state: Mutex<State>,
     /// Opens the file anew; `None` on a disk of the caller's, which is never full.
     reopen: Option<Open>,
+    make_room: OnceLock<MakesRoom>,
+}
+
+/// Gives space to a disk that is full; false when there is none to give.
+pub type MakeRoom = Box<dyn Fn() -> bool + Send + Sync>;
+
+struct MakesRoom(MakeRoom);
+
+impl fmt::Debug for MakesRoom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MakesRoom")
+    }
 }
 
 type Open = fn(&Path) -> Result<Database, DatabaseError>;
@@ -153,7 +166,7 @@ impl Store {
         let file = directory.join(STORE_FILE);
         let fail =
             |error: &dyn Display| CatalogError::Store(format!("{}: {error}", file.display()));
-        std::fs::create_dir_all(directory).map_err(|error| fail(&error))?;
+        files::create_private_folders(directory).map_err(|error| fail(&error))?;
         let database = open_file(&file).map_err(|error| open_error(directory, &error))?;
         let sync = || std::fs::File::open(directory)?.sync_all();
         Self::checked(database, directory, sync, Some(open_file))
@@ -206,6 +219,7 @@ impl Store {
             file,
             state,
             reopen,
+            make_room: OnceLock::new(),
         })
     }
 
@@ -230,20 +244,52 @@ impl Store {
             .collect()
     }
 
+    /// Says who gives space to a full disk. The first call counts.
+    pub fn on_full_disk(&self, make_room: MakeRoom) {
+        let _ = self.make_room.set(MakesRoom(make_room));
+    }
+
     /// Applies all changes or none; they are on the disk when this returns. After the disk was full the file is opened
-    /// anew.
+    /// anew. On a disk that is full now they are given the room that is kept for that, so that it can be left.
     pub fn commit(&self, changes: &[Change]) -> Result<(), CatalogError> {
+        self.commit_with(changes, self.make_room.get())
+    }
+
+    /// As `commit`, of what clients make at will and what takes ever more space: on a full disk it is refused.
+    pub fn commit_if_room(&self, changes: &[Change]) -> Result<(), CatalogError> {
+        self.commit_with(changes, None)
+    }
+
+    fn commit_with(
+        &self,
+        changes: &[Change],
+        make_room: Option<&MakesRoom>,
+    ) -> Result<(), CatalogError> {
         if changes.is_empty() {
             return Ok(());
         }
         let mut state = self.state.lock();
-        self.reopen(&mut state)?;
+        loop {
+            let failed = match self.attempt(&mut state, changes) {
+                Ok(()) => return Ok(()),
+                Err(failed) => failed,
+            };
+            let again = is_full(&failed) && make_room.is_some_and(|make_room| make_room.0());
+            if !again {
+                return Err(self.fail(&failed));
+            }
+        }
+    }
+
+    fn attempt(&self, state: &mut State, changes: &[Change]) -> Result<(), Box<redb::Error>> {
+        if state.database.is_none()
+            && let Some(open) = self.reopen
+        {
+            state.database = Some(open(&self.file).map_err(boxed)?);
+        }
         let State { database, undo } = &mut *state;
         let Some(database) = database else {
-            return Err(CatalogError::Store(format!(
-                "{} is not open",
-                self.file.display()
-            )));
+            return Err(boxed(redb::Error::PreviousIo));
         };
         let mut before = std::mem::take(undo);
         let failed = match write(database, changes, &mut before) {
@@ -254,19 +300,7 @@ impl Store {
             *undo = before;
             state.database = None;
         }
-        Err(self.fail(&failed))
-    }
-
-    fn reopen(&self, state: &mut State) -> Result<(), CatalogError> {
-        if state.database.is_none()
-            && let Some(open) = self.reopen
-        {
-            let opened = open(&self.file).map_err(|error| {
-                CatalogError::Store(format!("{}: {error}", self.file.display()))
-            })?;
-            state.database = Some(opened);
-        }
-        Ok(())
+        Err(failed)
     }
 
     fn read_table(&self, table: Table) -> Result<Vec<(String, Vec<u8>)>, Box<redb::Error>> {
@@ -333,7 +367,10 @@ fn apply(
 /// Opens the file on this machine's disk. redb makes what it reads durable by a sync of the pages that it changes alone, so
 /// that what it reads has to be on the disk.
 fn open_file(file: &Path) -> Result<Database, DatabaseError> {
-    files::distrust_cache(&*files::machine(), file).map_err(StorageError::Io)?;
+    let disk = files::machine();
+    files::distrust_cache(&*disk, file).map_err(StorageError::Io)?;
+    // Made by this, when it is missing, for its owner alone.
+    disk.open(file, Access::Write).map_err(StorageError::Io)?;
     builder().create(file)
 }
 

@@ -89,7 +89,9 @@ impl Catalog {
                 topic.partitions
             )));
         }
-        self.put_topic(&store, topic)
+        let change = Change::put(Table::Topic, topic.name.as_str(), &topic)?;
+        store.commit_if_room(&[change])?;
+        Ok(self.show_topic(topic))
     }
 
     /// Deletes a topic, and remembers it until `forget_deleted_topic`: its files and its groups' offsets are still to go.
@@ -157,8 +159,12 @@ impl Catalog {
 
     fn put_topic(&self, store: &Store, topic: Topic) -> Result<Arc<Topic>, CatalogError> {
         store.commit(&[Change::put(Table::Topic, topic.name.as_str(), &topic)?])?;
+        Ok(self.show_topic(topic))
+    }
+
+    fn show_topic(&self, topic: Topic) -> Arc<Topic> {
         let topic = Arc::new(topic);
         self.topics.write().insert(Arc::clone(&topic));
-        Ok(topic)
+        topic
     }
 }

@@ -29,6 +29,12 @@ pub struct LogConfig {
     pub cleaner_max_bytes_per_second: u64,
     /// How long the cleaner waits when nothing is dirty enough.
     pub cleaner_interval: Duration,
+    /// Segment files that are open for writing at once; 0: no bound of the log's own.
+    pub max_open_segments: usize,
+    /// How often it is looked whether the log's files are still there.
+    pub file_check_interval: Duration,
+    /// Bytes that are kept for deleting on a full disk; 0: none.
+    pub disk_reserve: u64,
 }
 
 impl Default for LogConfig {
@@ -46,6 +52,9 @@ impl Default for LogConfig {
             cleaner_buffer_bytes: 128 << 20,
             cleaner_max_bytes_per_second: 32 << 20,
             cleaner_interval: Duration::from_secs(15),
+            max_open_segments: 0,
+            file_check_interval: Duration::from_secs(10),
+            disk_reserve: 16 << 20,
         }
     }
 }
@@ -155,5 +164,32 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             max: 86_400_000
         },
         "How long the cleaner waits before it looks again for a compacted partition that is dirty enough."
+    ),
+    setting!(
+        log.max_open_segments,
+        "max-open-segments",
+        Kind::Count {
+            min: 0,
+            max: 10_000_000
+        },
+        "Segment files open for writing at once, one a partition; with 0 what the limit of open files (ulimit -n) leaves beside connections and a reserve. Above it the file that was idle longest is closed, and opened again when its partition is written to."
+    ),
+    setting!(
+        log.file_check_interval,
+        "file-check-interval",
+        Kind::Duration {
+            min: 100,
+            max: 86_400_000
+        },
+        "How often it is looked whether the log's files are still there. A partition whose segment or folder was removed stops accepting at its next sync, or after this time at the latest."
+    ),
+    setting!(
+        log.disk_reserve,
+        "disk-reserve",
+        Kind::Size {
+            min: 0,
+            max: 1 << 40
+        },
+        "Bytes in the data folder that are given to a full disk so that topics and records can be deleted, by clients and by retention. Until there is room to keep them again, records that need new space are refused. 0 keeps none."
     ),
 ];

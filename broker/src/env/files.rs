@@ -1,5 +1,5 @@
 //! Every call that the log and the catalog make to the operating system's files, and nothing else: the seam for another
-//! disk.
+//! disk. What is made here is its owner's alone, whatever the umask: folders 0700, files 0600.
 //!
 //! A **disk** knows paths, a **file** knows positions. Neither knows what the bytes mean. Errors come back as the
 //! operating system gave them. What a disk owes: bytes and names that were synced survive a loss of power, those that
@@ -8,6 +8,7 @@
 use std::fmt;
 use std::fs;
 use std::io::{self, IoSlice};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::UNIX_EPOCH;
@@ -26,6 +27,8 @@ const BOOT_ID: &str = "/proc/sys/kernel/random/boot_id";
 pub enum Access {
     /// Reading; a file that is missing is an error.
     Read,
+    /// Reading and writing; a file that is missing is an error.
+    Existing,
     /// Reading and writing; the file is made when missing.
     Write,
     /// As `Write`, and what the file held is dropped.
@@ -94,6 +97,55 @@ pub trait File: fmt::Debug + Send + Sync {
 
     /// Takes the lock on the file for as long as it is open; false when another opening of it holds the lock.
     fn try_lock(&self) -> io::Result<bool>;
+
+    /// False when the file was removed while it was open: what is written to it is lost with the last handle. A disk that
+    /// cannot tell says true.
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(true)
+    }
+}
+
+/// Read, written and entered by its owner alone.
+const FOLDER_MODE: u32 = 0o700;
+/// Read and written by its owner alone.
+const FILE_MODE: u32 = 0o600;
+/// What a mode grants to others than the owner.
+const OTHERS: u32 = 0o077;
+
+/// Makes a folder and those it stands in on this machine's disk; one that is there is no error, and stays as it is.
+pub fn create_private_folders(path: &Path) -> io::Result<()> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(FOLDER_MODE)
+        .create(path)
+}
+
+/// Makes a file on this machine's disk for writing, or drops what it held.
+pub fn create_private(path: &Path) -> io::Result<fs::File> {
+    fs::OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(FILE_MODE)
+        .open(path)
+}
+
+/// Takes from a folder of this machine what it grants to others than its owner: whatever lies in it is out of their
+/// reach then. Answers the mode that it had, when that was wider.
+pub fn make_private(path: &Path) -> io::Result<Option<u32>> {
+    let mode = fs::metadata(path)?.mode() & 0o7777;
+    if mode & OTHERS == 0 {
+        return Ok(None);
+    }
+    fs::set_permissions(path, fs::Permissions::from_mode(mode & !OTHERS))?;
+    Ok(Some(mode))
+}
+
+/// True for the errors that mean that no more files can be open at once, of the process or of the machine. They pass when
+/// others are closed.
+pub fn lacks_descriptor(error: &io::Error) -> bool {
+    let errno = error.raw_os_error().map(Errno::from_raw_os_error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE))
 }
 
 /// Makes a folder whose name survives a loss of power. A parent that this process may not open is left to whoever owns it.
@@ -134,7 +186,7 @@ pub fn machine() -> Arc<dyn Disk> {
 
 impl Disk for Machine {
     fn create_folders(&self, path: &Path) -> io::Result<()> {
-        fs::create_dir_all(path)
+        create_private_folders(path)
     }
 
     fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
@@ -157,15 +209,13 @@ impl Disk for Machine {
     }
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
-        let file = match access {
-            Access::Read => fs::File::open(path)?,
-            Access::Write | Access::Replace => fs::OpenOptions::new()
-                .read(true)
-                .write(true)
-                .create(true)
-                .truncate(access == Access::Replace)
-                .open(path)?,
-        };
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .write(access != Access::Read)
+            .create(matches!(access, Access::Write | Access::Replace))
+            .truncate(access == Access::Replace)
+            .mode(FILE_MODE)
+            .open(path)?;
         Ok(Box::new(file))
     }
 
@@ -237,5 +287,9 @@ impl File for fs::File {
             Err(Errno::WOULDBLOCK) => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    fn has_name(&self) -> io::Result<bool> {
+        Ok(self.metadata()?.nlink() > 0)
     }
 }

@@ -98,11 +98,14 @@ impl Disk for MemoryDisk {
 
     fn open(&self, path: &Path, access: Access) -> io::Result<Box<dyn File>> {
         let mut names = self.names.lock();
-        if access != Access::Read && !names.folders.contains(path.parent().ok_or_else(missing)?) {
+        let makes = matches!(access, Access::Write | Access::Replace);
+        if makes && !names.folders.contains(path.parent().ok_or_else(missing)?) {
             return Err(missing());
         }
         let content = match access {
-            Access::Read => Arc::clone(names.files.get(path).ok_or_else(missing)?),
+            Access::Read | Access::Existing => {
+                Arc::clone(names.files.get(path).ok_or_else(missing)?)
+            }
             Access::Write | Access::Replace => {
                 Arc::clone(names.files.entry(path.to_owned()).or_default())
             }

@@ -5,6 +5,7 @@
 
 pub mod buffers;
 pub mod defects;
+pub mod descriptors;
 pub mod files;
 #[cfg(any(test, fuzzing))]
 pub mod memory;

@@ -1,7 +1,8 @@
 //! The log's files: what it asks of a disk, in whole reads and writes.
 //!
 //! A thin layer over [`env::files`](crate::env::files), which is the seam for another disk. Errors come back as the
-//! operating system gave them; [`is_full`] tells the one that passes by itself when space returns.
+//! operating system gave them; [`is_full`] tells the one that passes by itself when space returns. Whatever needs a
+//! descriptor and gets none has a partition's file closed and is tried again.
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -9,10 +10,14 @@ use std::sync::Arc;
 
 #[cfg(test)]
 use super::faults::Faults;
+use super::handles::Handles;
 use crate::env::files;
 use crate::types::TimestampMs;
 
-pub(super) use crate::env::files::{Access, Entry};
+pub(super) use crate::env::files::{Access, Entry, lacks_descriptor};
+
+/// Times that something is tried again after a file was closed for it: others may have taken what that gave.
+const DESCRIPTOR_ATTEMPTS: usize = 8;
 
 /// What is asked of the disk, so that a test can refuse it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -30,6 +35,7 @@ pub(super) enum Operation {
 #[derive(Clone, Debug)]
 pub(super) struct Disk {
     disk: Arc<dyn files::Disk>,
+    handles: Arc<Handles>,
     #[cfg(test)]
     pub(super) faults: Arc<Faults>,
 }
@@ -68,9 +74,30 @@ impl Disk {
     pub fn new(disk: Arc<dyn files::Disk>) -> Self {
         Self {
             disk,
+            handles: Handles::new(usize::MAX),
             #[cfg(test)]
             faults: Arc::default(),
         }
+    }
+
+    /// The same disk, with so many segment files open for writing at most.
+    pub fn with_handles(self, bound: usize) -> Self {
+        let handles = Handles::new(bound);
+        Self { handles, ..self }
+    }
+
+    pub fn handles(&self) -> &Arc<Handles> {
+        &self.handles
+    }
+
+    fn with_descriptor<T>(&self, attempt: impl Fn() -> io::Result<T>) -> io::Result<T> {
+        for _ in 0..DESCRIPTOR_ATTEMPTS {
+            match attempt() {
+                Err(error) if lacks_descriptor(&error) && self.handles.close_one() => {}
+                outcome => return outcome,
+            }
+        }
+        attempt()
     }
 
     pub fn create_folders(&self, path: &Path) -> io::Result<()> {
@@ -79,13 +106,16 @@ impl Disk {
 
     /// The entries of a folder in the order of their names; none when the folder is missing.
     pub fn list(&self, path: &Path) -> io::Result<Vec<Entry>> {
-        self.disk.list(path)
+        self.with_descriptor(|| self.disk.list(path))
     }
 
     pub fn open(&self, path: &Path, access: Access) -> io::Result<File> {
-        self.check(Operation::Open)?;
+        let open = || {
+            self.check(Operation::Open)?;
+            self.disk.open(path, access)
+        };
         Ok(File {
-            handle: self.disk.open(path, access)?,
+            handle: self.with_descriptor(open)?,
             #[cfg(test)]
             faults: Arc::clone(&self.faults),
         })
@@ -114,8 +144,10 @@ impl Disk {
 
     /// Makes names durable: what was created, renamed or removed in this folder.
     pub fn sync_folder(&self, path: &Path) -> io::Result<()> {
-        self.check(Operation::Sync)?;
-        self.disk.sync_folder(path)
+        self.with_descriptor(|| {
+            self.check(Operation::Sync)?;
+            self.disk.sync_folder(path)
+        })
     }
 
     /// Takes the lock on a file for as long as the answer lives; `None` when another process has it.
@@ -214,6 +246,11 @@ impl File {
     pub fn set_len(&self, length: u64) -> io::Result<()> {
         self.check(Operation::SetLength)?;
         self.handle.set_length(length)
+    }
+
+    /// False when the file was removed, whoever did it.
+    pub fn has_name(&self) -> io::Result<bool> {
+        self.handle.has_name()
     }
 
     /// Lets the system forget what it has cached of the file, so that it is read from the disk again.

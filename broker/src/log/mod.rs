@@ -9,6 +9,7 @@
 
 pub mod batch;
 mod checkpoint;
+mod clean_point;
 mod cleaner;
 mod codec;
 mod commit;
@@ -22,6 +23,7 @@ mod file;
 mod flush;
 #[cfg(any(test, fuzzing))]
 pub mod fuzz;
+mod handles;
 mod index;
 pub mod inspect;
 pub mod lane;
@@ -33,6 +35,7 @@ mod read;
 pub mod records;
 mod recover;
 pub mod repair;
+mod reserve;
 mod retain;
 mod reverify;
 mod scan;
@@ -53,8 +56,9 @@ use crate::types::{Offset, TimestampMs};
 pub use cleaner::CleanerStats;
 pub use commit::{Commit, catch_up};
 pub use damage::DamagedRange;
+pub use handles::HandleStats;
 pub use partition::PartitionLog;
-pub use set::{Background, FlushObserver, LogSet, Work};
+pub use set::{Background, FlushObserver, LogSet, ReserveStats, Work};
 pub use validate::{RecordError, RecordErrors};
 
 /// What an append did, or what the first append of a duplicate had done.

@@ -6,7 +6,6 @@
 //! segments changes only under the writer lock and always ends with the active one; a log that stopped accepts again only after
 //! it was recovered anew.
 
-use std::cmp::Ordering::{Equal, Greater, Less};
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Weak};
@@ -17,13 +16,15 @@ use parking_lot::{Mutex, MutexGuard};
 use tokio::sync::Notify;
 
 use super::batch::{Batch, BatchHeader};
-use super::checkpoint::{Checkpoint, Cleaning};
+use super::checkpoint::Cleaning;
 use super::commit::Commit;
 use super::damage::Damage;
-use super::flush::{Chore, Queued};
+use super::file::lacks_descriptor;
+use super::flush::Queued;
+use super::handles::{Closing, Handle};
 use super::marks::{self, Mark, Marks, Parts};
 use super::read::Cursors;
-use super::recover::{Recovered, mark_suspect, unmark_damaged};
+use super::recover::{Recovered, mark_suspect};
 use super::segment::Segment;
 use super::set::Shared;
 use super::transactions::Transactions;
@@ -50,7 +51,7 @@ enum Durable {
 #[derive(Debug)]
 pub struct PartitionLog {
     id: PartitionId,
-    me: Weak<Self>,
+    pub(super) me: Weak<Self>,
     pub(super) shared: Arc<Shared>,
     pub(super) folder: Arc<Path>,
     pub(super) config: ArcSwap<TopicConfig>,
@@ -81,9 +82,9 @@ pub struct PartitionLog {
     pub(super) is_damaged: AtomicBool,
     pub(super) damage: Mutex<Damage>,
     deleted: AtomicBool,
-    checkpoint_queued: AtomicBool,
+    pub(super) checkpoint_queued: AtomicBool,
     /// There is one on the disk.
-    has_checkpoint: AtomicBool,
+    pub(super) has_checkpoint: AtomicBool,
     /// Serialises syncs; the order of locks is checkpointing, flushing, writer.
     pub(super) flushing: Mutex<()>,
     pub(super) checkpointing: Mutex<()>,
@@ -242,16 +243,6 @@ impl PartitionLog {
             self.queue_flush(Durability::Fsync, self.waiters.is_watched());
         }
         Ok(Some(appended))
-    }
-
-    pub(super) fn has_checkpoint(&self) -> bool {
-        self.has_checkpoint.load(Ordering::SeqCst)
-    }
-
-    /// Writes the first checkpoint of a partition that is about to begin its second segment.
-    pub(super) fn checkpoint_first(&self) -> Result<(), AppendError> {
-        self.checkpoint()
-            .map_err(|error| AppendError::Storage(format!("writing the first checkpoint: {error}")))
     }
 
     /// Appends a slice with its mark, in one write: after a crash either both are there or the mark says nothing. Without a
@@ -448,7 +439,7 @@ impl PartitionLog {
     }
 
     /// Refuses every append from now on and answers those who wait. What is below the high watermark stays readable.
-    fn stop(&self, reason: String) -> AppendError {
+    pub(super) fn stop(&self, reason: String) -> AppendError {
         if !self.is_deleted() && self.stopped.load().is_none() {
             tracing::error!(partition = %self.id, reason, "partition log stopped; once its cause is mended, a restart or `tidegate log recover` verifies it");
             self.stopped.store(Some(Arc::new(reason.clone())));
@@ -464,6 +455,23 @@ impl PartitionLog {
             mark_suspect(&self.shared.disk, &self.folder);
         }
         self.stop(reason)
+    }
+
+    pub(super) fn take_handle(&self) -> Result<Handle, AppendError> {
+        self.shared.disk.handles().take(&self.me).ok_or_else(|| {
+            AppendError::Storage("no more segment files can be open at once (log.max-open-segments), and those that are open are in use; it may be tried again".into())
+        })
+    }
+
+    /// Closes the active segment's file, so that another partition's can be opened. The next append opens it again.
+    pub(super) fn close_file(&self) -> Closing {
+        let Some(mut writer) = self.writer.try_lock() else {
+            return Closing::InUse;
+        };
+        if self.has_unsynced() {
+            return Closing::InUse;
+        }
+        writer.close_file()
     }
 
     fn raise_watermark(&self, to: Offset) {
@@ -510,8 +518,9 @@ impl PartitionLog {
         }
     }
 
-    /// Syncs what has been appended and moves the high watermark. Called by the lanes, the keeper, and at the end.
-    pub(super) fn flush(&self) {
+    /// Syncs what has been appended and moves the high watermark. Called by the lanes, the keeper, and at the end. False when
+    /// no file could be opened for it now: it is tried again, and nobody is told that it was done.
+    pub(super) fn flush(&self) -> bool {
         let _one = self.flushing.lock();
         let end = self.log_end.load(Ordering::SeqCst);
         if self.is_deleted()
@@ -519,7 +528,7 @@ impl PartitionLog {
             || (self.synced.load(Ordering::SeqCst) >= end
                 && !self.folder_changed.load(Ordering::SeqCst))
         {
-            return;
+            return true;
         }
         let started = Instant::now();
         match self.sync_segments() {
@@ -529,15 +538,22 @@ impl PartitionLog {
                 }
             }
             Err(_) if defects::has(Defect::IgnoreFailedSync) => {}
+            Err(error) if lacks_descriptor(&error) => {
+                tracing::debug!(partition = %self.id, %error, "not synced yet");
+                // The lane with the longest delay.
+                self.queue_flush(Durability::Os, false);
+                return false;
+            }
             Err(error) => {
                 self.fail(format!("syncing: {error}"));
-                return;
+                return true;
             }
         }
         self.synced.fetch_max(end, Ordering::SeqCst);
         if self.config.load().durability == Durability::Fsync {
             self.raise_watermark(end);
         }
+        true
     }
 
     /// Syncs every segment that has something new, the oldest first, and the names of new ones.
@@ -552,116 +568,16 @@ impl PartitionLog {
         for (index, segment) in segments.iter().enumerate().skip(dirty) {
             bytes += segment.sync(disk, index + 1 == segments.len())?;
         }
-        if self.folder_changed.swap(false, Ordering::SeqCst)
-            && !defects::has(Defect::SkipSegmentNameSync)
-        {
-            disk.sync_folder(&self.folder)?;
-        }
-        if self.folder_created.swap(false, Ordering::SeqCst) {
-            self.shared.sync_parents(&self.folder)?;
-        }
+        once(&self.folder_changed, || {
+            match defects::has(Defect::SkipSegmentNameSync) {
+                true => Ok(()),
+                false => disk.sync_folder(&self.folder),
+            }
+        })?;
+        once(&self.folder_created, || {
+            self.shared.sync_parents(&self.folder)
+        })?;
         Ok(bytes)
-    }
-
-    pub(super) fn request_checkpoint(&self) {
-        if !self.checkpoint_queued.swap(true, Ordering::SeqCst)
-            && let Some(me) = self.me.upgrade()
-        {
-            // A keeper that has ended means that the set of logs is being dropped.
-            let _ = self.shared.chores.send(Chore::Checkpoint(me));
-        }
-    }
-
-    /// Bytes behind the clean point.
-    pub(super) fn unchecked(&self) -> u64 {
-        self.writer.lock().uncheckpointed
-    }
-
-    /// The keeper's turn; false when no checkpoint could be written.
-    pub(super) fn keep_checkpoint(&self) -> bool {
-        self.checkpoint_queued.store(false, Ordering::SeqCst);
-        let Err(error) = self.checkpoint() else {
-            return true;
-        };
-        if !self.is_deleted() {
-            tracing::warn!(partition = %self.id, error, "checkpoint not written; recovery would take longer");
-        }
-        false
-    }
-
-    /// Lets nobody append behind damage that recovery gave up until a clean point lies behind it: after a loss of power
-    /// the next recovery would take a hole that is not behind one for a torn tail, and cut off all that follows.
-    pub(super) fn settle_given_up(&self) {
-        let has_given_up = self.stopped.load().is_none() && !self.damage.lock().ranges().is_empty();
-        if has_given_up && let Err(error) = self.checkpoint_given_up() {
-            self.stop(format!("giving up what is damaged: {error}"));
-        }
-    }
-
-    /// A checkpoint behind damage that was given up, after which its mark has done its work.
-    pub(super) fn checkpoint_given_up(&self) -> Result<(), String> {
-        self.checkpoint()?;
-        unmark_damaged(&self.shared.disk, &self.folder).map_err(|error| error.to_string())
-    }
-
-    /// Syncs the log and records its end as a clean point.
-    pub(super) fn checkpoint(&self) -> Result<(), String> {
-        let _one = self.checkpointing.lock();
-        self.write_checkpoint()
-    }
-
-    /// As `checkpoint`; the caller holds the checkpointing lock.
-    pub(super) fn write_checkpoint(&self) -> Result<(), String> {
-        let disk = &self.shared.disk;
-        let (checkpoint, pending) = {
-            let mut writer = self.writer.lock();
-            let pending = std::mem::take(&mut writer.uncheckpointed);
-            self.shared.unchecked.remove(pending);
-            let log_start = self.log_start.load(Ordering::SeqCst);
-            let segments = self.segments.load();
-            let checkpoint = Checkpoint {
-                boot_id: self.shared.boot_id,
-                log_start,
-                segments: segments.iter().map(|segment| segment.extent()).collect(),
-                producers: writer.producers.clone(),
-                aborted: self.transactions.lock().snapshot(),
-                marks: self.marks.lock().clone(),
-                cleaning: *self.cleaning.lock(),
-            };
-            (checkpoint, pending)
-        };
-        let Some(active) = checkpoint.segments.last() else {
-            return Ok(());
-        };
-        if !defects::has(Defect::CheckpointBeforeSync) {
-            self.flush();
-        }
-        if self.is_deleted() {
-            return Ok(());
-        }
-        let outcome = match self.stopped.load().as_deref() {
-            Some(reason) => Err(format!("the log has stopped: {reason}")),
-            None => {
-                for segment in self.segments.load().iter() {
-                    match segment.base_offset.cmp(&active.base_offset) {
-                        Less => segment.save_index(disk, segment.end(), false),
-                        Equal => segment.save_index(disk, active.end, true),
-                        Greater => {}
-                    }
-                }
-                checkpoint
-                    .save(disk, &self.folder)
-                    .map_err(|error| error.to_string())
-            }
-        };
-        match &outcome {
-            Ok(()) => self.has_checkpoint.store(true, Ordering::SeqCst),
-            Err(_) => {
-                self.writer.lock().uncheckpointed += pending;
-                self.shared.add_unchecked(pending);
-            }
-        }
-        outcome
     }
 
     /// Ends the log for this run of the broker: nothing is appended any more, and the next run finds a clean end.
@@ -669,7 +585,7 @@ impl PartitionLog {
         let is_clean = {
             let mut writer = self.writer.lock();
             writer.closed = true;
-            writer.release();
+            writer.release(self);
             writer.uncheckpointed == 0
         };
         if !is_clean {
@@ -696,6 +612,18 @@ impl PartitionLog {
         }
         segments
     }
+}
+
+/// Does what a mark asks for, and takes the mark away; it stays when that failed.
+fn once(mark: &AtomicBool, work: impl FnOnce() -> std::io::Result<()>) -> std::io::Result<()> {
+    if !mark.swap(false, Ordering::SeqCst) {
+        return Ok(());
+    }
+    let outcome = work();
+    if outcome.is_err() {
+        mark.store(true, Ordering::SeqCst);
+    }
+    outcome
 }
 
 /// How far the times of a batch that a transform has changed may lie from the broker's; those of a client's were looked at

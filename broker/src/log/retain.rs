@@ -8,15 +8,17 @@
 //! The new log start is durable before a file goes, so that a crash in between leaves files that recovery gives away,
 //! never a log that begins with a hole.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::clean_point::Purpose;
 use super::compact::MAX_DECOMPRESSED;
 use super::file::Disk;
 use super::partition::PartitionLog;
 use super::scan::{BODIES, Scanner, Step};
-use super::segment::{Seen, Segment, SegmentError};
-use super::writer::WriteError;
+use super::segment::{Seen, Segment, SegmentError, base_of};
+use super::writer::{WriteError, Writer};
 use super::{AppendError, DeleteRecordsError, validate};
 use crate::config::TopicConfig;
 use crate::env::defects::{self, Defect};
@@ -133,10 +135,11 @@ impl PartitionLog {
             return Ok(self.log_start.load(Ordering::SeqCst));
         }
         // Also when it did not move now: an earlier call may have failed here.
-        self.let_go().map_err(|error| match self.is_deleted() {
-            true => DeleteRecordsError::Deleted,
-            false => DeleteRecordsError::Storage(error),
-        })?;
+        self.let_go(Purpose::ToGiveSpace)
+            .map_err(|error| match self.is_deleted() {
+                true => DeleteRecordsError::Deleted,
+                false => DeleteRecordsError::Storage(error),
+            })?;
         Ok(self.log_start.load(Ordering::SeqCst))
     }
 
@@ -169,7 +172,11 @@ impl PartitionLog {
         if !moved && !is_behind && !has_doomed {
             return;
         }
-        if let Err(error) = self.let_go()
+        let purpose = match moved || has_doomed {
+            true => Purpose::ToGiveSpace,
+            false => Purpose::Other,
+        };
+        if let Err(error) = self.let_go(purpose)
             && !self.is_deleted()
         {
             tracing::warn!(partition = %self.id(), error, "checkpoint not written; expired segments stay until it is");
@@ -177,17 +184,20 @@ impl PartitionLog {
     }
 
     /// Makes the log start durable, and then gives away what had been taken out below it.
-    fn let_go(&self) -> Result<(), String> {
+    fn let_go(&self, purpose: Purpose) -> Result<(), String> {
         let doomed = std::mem::take(&mut *self.doomed.lock());
         if defects::has(Defect::RemoveBeforeCheckpoint) {
             self.give_away(doomed.clone());
         }
-        if let Err(error) = self.checkpoint() {
+        if let Err(error) = self.checkpoint_for(purpose) {
             self.doomed.lock().extend(doomed);
             return Err(error);
         }
-        let _one = self.checkpointing.lock();
-        self.give_away(doomed);
+        {
+            let _one = self.checkpointing.lock();
+            self.give_away(doomed);
+        }
+        self.shared.refill_reserve();
         Ok(())
     }
 
@@ -207,7 +217,7 @@ impl PartitionLog {
             return false;
         }
         if !self.has_checkpoint()
-            && let Err(error) = self.checkpoint_first()
+            && let Err(error) = self.checkpoint_for(Purpose::ToGiveSpace)
         {
             tracing::warn!(partition = %self.id(), %error, "expired segments stay");
             return false;
@@ -220,7 +230,7 @@ impl PartitionLog {
         let segments = self.segments.load_full();
         let count = expired(disk, &segments, &limits, false);
         if count == segments.len()
-            && let Err(error) = writer.roll(self, &config, now, false)
+            && let Err(error) = self.roll_to_give_space(&mut writer, &config, now)
         {
             let reason = match error {
                 WriteError::Refused(error) => error.to_string(),
@@ -235,6 +245,21 @@ impl PartitionLog {
         };
         self.take_out_below(first.base_offset);
         true
+    }
+
+    /// Begins a segment behind those that expired. The few bytes of it may be of the disk's reserve.
+    fn roll_to_give_space(
+        &self,
+        writer: &mut Writer,
+        config: &TopicConfig,
+        now: TimestampMs,
+    ) -> Result<(), WriteError> {
+        match writer.roll(self, config, now, false) {
+            Err(WriteError::Refused(_)) if self.shared.make_room() => {
+                writer.roll(self, config, now, false)
+            }
+            rolled => rolled,
+        }
     }
 
     /// Gives away the files of segments that are in the log no more, durably. The caller holds the checkpointing lock.
@@ -264,5 +289,36 @@ impl PartitionLog {
             self.shared.pool.retire(disk, &segment.path())?;
         }
         disk.remove_folder(&self.folder)
+    }
+}
+
+impl PartitionLog {
+    /// Looks whether the files of the log are still there, which somebody may have removed: what is written to them
+    /// is lost then, so that the log stops.
+    pub(super) fn check_files(&self) {
+        if self.is_deleted() || self.stopped.load().is_some() {
+            return;
+        }
+        let segments = self.segments.load_full();
+        let disk = &self.shared.disk;
+        let Ok(entries) = disk.list(&self.folder) else {
+            return;
+        };
+        let there: HashSet<Offset> = entries
+            .iter()
+            .filter_map(|entry| base_of(&entry.name))
+            .collect();
+        let missing = segments
+            .iter()
+            .find(|segment| !there.contains(&segment.base_offset));
+        let Some(missing) = missing else {
+            return;
+        };
+        // Nothing is given away by the log itself meanwhile.
+        let _one = self.checkpointing.lock();
+        let is_wanted = !missing.is_retired() && !self.is_deleted();
+        if is_wanted && matches!(disk.exists(&missing.path()), Ok(false)) {
+            self.fail(missing.removed().to_string());
+        }
     }
 }

@@ -1,7 +1,7 @@
 //! One segment: a file of batches from a base offset on, its sparse index, and what is known of both.
 //!
-//! The last segment of a partition is **active**: it grows, its file stays open and its index is in memory. The others
-//! are **sealed**: no open file, no index in memory. A **retired** segment's file has been given away; a read that was
+//! The last segment of a partition is **active**: it grows, its file is open as long as it is written to, and its index is in
+//! memory. The others are **sealed**: no open file, no index in memory. A **retired** segment's file has been given away; a read that was
 //! under way finds foreign bytes, sees them by the seal, and learns from the flag that they are no damage.
 
 use std::io;
@@ -53,7 +53,7 @@ impl Extent {
 
 #[derive(Debug, Default)]
 struct Held {
-    /// Open while the segment is active or not yet synced.
+    /// Open while the segment is written to or not yet synced.
     file: Option<Arc<File>>,
     /// In memory until it has been saved after the segment was sealed.
     index: Option<Index>,
@@ -233,10 +233,14 @@ impl Segment {
         let end = self.end();
         let before = self.synced.load(Ordering::Acquire);
         if before < end && !defects::has(Defect::SkipSync) {
-            let file = self.held.lock().file.clone();
-            match file {
-                Some(file) => file.sync()?,
-                None => disk.open(&self.path(), Access::Write)?.sync()?,
+            let held = self.held.lock().file.clone();
+            let file = match held {
+                Some(file) => file,
+                None => Arc::new(disk.open(&self.path(), Access::Existing)?),
+            };
+            file.sync()?;
+            if !file.has_name()? && !self.is_retired() {
+                return Err(self.removed());
             }
         }
         self.synced.fetch_max(end, Ordering::AcqRel);
@@ -246,9 +250,40 @@ impl Segment {
         Ok(end.saturating_sub(before))
     }
 
+    /// Somebody else has taken the file away: what is written to it is lost with the last handle.
+    pub fn removed(&self) -> io::Error {
+        let message = format!(
+            "{} was removed while the broker was running",
+            self.path().display()
+        );
+        io::Error::new(io::ErrorKind::NotFound, message)
+    }
+
+    /// Opens the file again for the writer, whose content it must be.
+    pub fn reopen(&self, disk: &Disk, header: &SegmentHeader) -> Result<Arc<File>, SegmentError> {
+        let file = Arc::new(disk.open(&self.path(), Access::Existing)?);
+        match read_header(&file, self.partition, self.base_offset)? {
+            Ok(found) if found.salt == header.salt => {}
+            _ => {
+                let message = format!(
+                    "another file has taken the place of {}",
+                    self.path().display()
+                );
+                return Err(SegmentError::Damaged(message));
+            }
+        }
+        self.held.lock().file = Some(Arc::clone(&file));
+        Ok(file)
+    }
+
+    /// Closes the file of an active segment that is synced; the index stays.
+    pub fn close(&self) {
+        self.held.lock().file = None;
+    }
+
     /// Opens the file for the writer and brings the index into memory.
     pub fn activate(&self, disk: &Disk) -> Result<(Arc<File>, SegmentHeader), SegmentError> {
-        let file = Arc::new(disk.open(&self.path(), Access::Write)?);
+        let file = Arc::new(disk.open(&self.path(), Access::Existing)?);
         let header = self.read_header(&file)?;
         let known = self.held.lock().index.take();
         let index = match known {

@@ -11,12 +11,14 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::cleaner::{Cleaner, CleanerStats, Partitions};
-use super::file::{Disk, File};
+use super::file::{Disk, File, is_full};
 use super::flush::{Chore, Keeper, Lane, Threads};
+use super::handles::HandleStats;
 use super::partition::PartitionLog;
 use super::pool::Pool;
 use super::producers::Limits;
 use super::recover::{Verification, recover};
+use super::reserve::Reserve;
 use super::segment::base_of;
 use super::validate::Turns;
 use crate::config::{DamagedRecords, LogConfig, TopicConfig};
@@ -70,6 +72,15 @@ impl Work {
     pub const ALL: [Self; 4] = [Self::Flush, Self::LazyFlush, Self::Checkpoint, Self::Clean];
 }
 
+/// What became of the disk's reserve.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct ReserveStats {
+    /// Bytes kept now.
+    pub kept: u64,
+    /// Times that it was released since the start.
+    pub released: u64,
+}
+
 /// The work behind, in the hands of whoever does it.
 #[derive(Debug)]
 enum Workers {
@@ -117,6 +128,7 @@ pub(super) struct Shared {
     pub config: LogConfig,
     pub clock: Clock,
     pub pool: Pool,
+    pub reserve: Reserve,
     pub boot_id: [u8; 16],
     pub chores: Sender<Chore>,
     pub observer: OnceLock<Observer>,
@@ -159,6 +171,27 @@ impl Shared {
             self.disk.sync_folder(topic)?;
         }
         self.disk.sync_folder(&self.folder)
+    }
+
+    /// Gives space to a disk that is full: of what is kept for speed first. False when there is none to give.
+    pub fn make_room(&self) -> bool {
+        self.pool.release(&self.disk) || self.reserve.release(&self.disk)
+    }
+
+    /// Does something that gives space back, again with more room as long as there is any.
+    pub fn with_room<T>(&self, attempt: impl Fn() -> std::io::Result<T>) -> std::io::Result<T> {
+        loop {
+            match attempt() {
+                Err(error) if is_full(&error) && self.make_room() => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    /// Makes the disk's reserve again where it is out; false when the disk has no room for it yet.
+    pub fn refill_reserve(&self) -> bool {
+        let reserve = &self.reserve;
+        reserve.refill(&self.disk) || (self.pool.release(&self.disk) && reserve.refill(&self.disk))
     }
 
     /// Counts bytes behind a clean point, and asks the keeper for checkpoints when there are too many.
@@ -265,6 +298,11 @@ impl LogSet {
             disk.sync_folder(parent).map_err(context)?;
         }
         let lock = Self::lock(&disk, directory)?;
+        let disk = match config.max_open_segments {
+            0 => disk,
+            bound => disk.with_handles(bound),
+        };
+        let reserve = Reserve::open(&disk, directory, config.disk_reserve).map_err(context)?;
         let pool = Pool::open(&disk, &directory.join(RECYCLE_FOLDER), config.recycle_bytes)
             .map_err(context)?;
         let soon = std::iter::repeat_n(config.flush_max_delay, config.flush_lanes.max(1));
@@ -285,6 +323,7 @@ impl LogSet {
             config,
             clock,
             pool,
+            reserve,
             chores,
             observer: OnceLock::new(),
             lanes,
@@ -469,10 +508,37 @@ impl LogSet {
             outcome.map_err(context)?;
         }
         self.recycle_folder(&folder).map_err(context)?;
+        self.shared.refill_reserve();
         self.shared
             .disk
             .sync_folder(&self.shared.folder)
             .map_err(context)
+    }
+
+    /// Gives space to a disk that is full, so that something can be deleted. False when there is none to give.
+    pub fn make_room(&self) -> bool {
+        self.shared.make_room()
+    }
+
+    /// Makes the disk's reserve again where it is out, and looks whether every partition's files are still there.
+    /// Blocking; called from a background thread at the configured interval.
+    pub fn check_files(&self) {
+        self.shared.refill_reserve();
+        for log in self.partitions() {
+            log.check_files();
+        }
+    }
+
+    /// The segment files that are open for writing.
+    pub fn handle_stats(&self) -> HandleStats {
+        self.shared.disk.handles().stats()
+    }
+
+    pub fn reserve_stats(&self) -> ReserveStats {
+        ReserveStats {
+            kept: self.shared.reserve.kept(),
+            released: self.shared.reserve.released(),
+        }
     }
 
     /// Gives away the segments of partitions that are not open, and removes the topic's folder.

@@ -13,6 +13,7 @@ use std::sync::atomic::Ordering;
 use super::batch::{ATTRIBUTE_LOG_APPEND_TIME, Batch, HEADER_SIZE, at, checksum};
 use super::control::Control;
 use super::file::{Access, File, is_full};
+use super::handles::{Closing, Handle};
 use super::marks::{Landed, Mark};
 use super::partition::PartitionLog;
 use super::producers::Producers;
@@ -54,6 +55,9 @@ impl From<SegmentError> for WriteError {
         match error {
             SegmentError::Retired => Self::Refused(AppendError::Deleted),
             SegmentError::Damaged(message) => Self::Failed(message),
+            SegmentError::Io(error) if error.kind() == io::ErrorKind::NotFound => {
+                Self::Failed(format!("the active segment is missing: {error}"))
+            }
             SegmentError::Io(error) => refused("opening the active segment", &error),
         }
     }
@@ -90,7 +94,8 @@ struct Need {
 #[derive(Debug)]
 struct Active {
     segment: Arc<Segment>,
-    file: Arc<File>,
+    /// `None` after it was closed for others.
+    file: Option<Arc<File>>,
     header: SegmentHeader,
     extent: Extent,
     /// The file's length: blocks exist or are reserved up to here.
@@ -116,6 +121,10 @@ pub(super) struct Writer {
     /// No more appends: the broker is stopping.
     pub closed: bool,
     active: Option<Active>,
+    /// Taken before the active segment's file is opened.
+    handle: Option<Handle>,
+    /// Something was written since the last time that the file was to be closed for others.
+    was_used: bool,
     recent: Recent,
 }
 
@@ -127,6 +136,8 @@ impl Writer {
             uncheckpointed: 0,
             closed: false,
             active: None,
+            handle: None,
+            was_used: false,
             recent: Recent {
                 marks: VecDeque::from([next_offset]),
                 bytes: 0,
@@ -194,7 +205,11 @@ impl Writer {
     ) -> Result<Appended, WriteError> {
         let need = self.need(batches)?;
         self.make_room(log, config, need, now)?;
+        self.was_used = true;
         let Some(active) = &mut self.active else {
+            return Err(refuse_short());
+        };
+        let Some(file) = active.file.clone() else {
             return Err(refuse_short());
         };
         let position = active.extent.end;
@@ -227,7 +242,7 @@ impl Writer {
         } else {
             FRESH_PIECE
         };
-        if let Err(error) = active.file.write_at(&head, &body, position, piece) {
+        if let Err(error) = file.write_at(&head, &body, position, piece) {
             return Err(if is_full(&error) {
                 refused("writing a batch", &error)
             } else {
@@ -290,9 +305,7 @@ impl Writer {
         need: Need,
         now: TimestampMs,
     ) -> Result<(), WriteError> {
-        if self.active.is_none() {
-            self.open_last(log)?;
-        }
+        self.hold_file(log)?;
         let bound = config.segment_bytes.min(MAX_SEGMENT_BYTES);
         let (is_full, is_due) = self.active.as_ref().map_or((false, true), |active| {
             let last = self.next_offset + need.span - 1;
@@ -308,12 +321,40 @@ impl Writer {
             if !log.has_checkpoint() && !log.segments.load().is_empty() {
                 return Err(WriteError::Uncheckpointed);
             }
+            check_reserve(log, "beginning a segment")?;
             self.roll(log, config, now, is_full)?;
         }
         match &mut self.active {
             Some(active) => active.reserve(log, bound, need.size),
             None => Ok(()),
         }
+    }
+
+    /// Sees to it that the active segment, where there is one, is open.
+    fn hold_file(&mut self, log: &PartitionLog) -> Result<(), WriteError> {
+        if self.handle.is_none() {
+            self.handle = Some(log.take_handle().map_err(WriteError::Refused)?);
+        }
+        match &mut self.active {
+            Some(active) => active.reopen(log),
+            None => self.open_last(log),
+        }
+    }
+
+    /// Closes the active segment's file for others, unless it was used since the last time.
+    pub fn close_file(&mut self) -> Closing {
+        if self.handle.is_none() {
+            return Closing::NotOpen;
+        }
+        if std::mem::take(&mut self.was_used) {
+            return Closing::InUse;
+        }
+        if let Some(active) = &mut self.active {
+            active.file = None;
+            active.segment.close();
+        }
+        self.handle = None;
+        Closing::Closed
     }
 
     /// Opens the last segment after a restart.
@@ -338,7 +379,7 @@ impl Writer {
         self.active = Some(Active {
             extent: segment.extent(),
             segment,
-            file,
+            file: Some(file),
             header,
             allocated,
             recycled: 0,
@@ -401,7 +442,7 @@ impl Writer {
             interval,
         ));
         if let Some(sealed) = self.active.take() {
-            sealed.cut();
+            sealed.cut(log);
             log.request_checkpoint();
         }
         segments.push(Arc::clone(&segment));
@@ -410,7 +451,7 @@ impl Writer {
         self.active = Some(Active {
             extent: Extent::empty(self.next_offset),
             segment,
-            file,
+            file: Some(file),
             header,
             allocated: recycled.max(HEADER_BLOCK),
             recycled,
@@ -420,26 +461,57 @@ impl Writer {
     }
 
     /// Lets go of the active segment: of what was reserved for it, too.
-    pub fn release(&mut self) {
+    pub fn release(&mut self, log: &PartitionLog) {
         if let Some(active) = self.active.take() {
-            active.cut();
+            active.cut(log);
         }
+        self.handle = None;
     }
 
     /// Lets go of the active segment, whose file is about to be given away as it is.
     pub fn abandon(&mut self) {
         self.active = None;
+        self.handle = None;
     }
 }
 
 impl Active {
     /// Ends the file where its last batch ends. Failing is harmless: what is left there carries no seal of its place.
-    fn cut(&self) {
-        if self.allocated > self.extent.end
-            && let Err(error) = self.file.set_len(self.extent.end)
-        {
+    fn cut(&self, log: &PartitionLog) {
+        if self.allocated <= self.extent.end {
+            return;
+        }
+        let cut = match &self.file {
+            Some(file) => file.set_len(self.extent.end),
+            None => {
+                let opened = log.shared.disk.open(&self.segment.path(), Access::Existing);
+                opened.and_then(|file| file.set_len(self.extent.end))
+            }
+        };
+        if let Err(error) = cut {
             tracing::warn!(path = %self.segment.path().display(), %error, "unused end of a segment not cut off");
         }
+    }
+
+    /// Opens the file again where it was closed for others.
+    fn reopen(&mut self, log: &PartitionLog) -> Result<(), WriteError> {
+        if self.file.is_some() {
+            return Ok(());
+        }
+        let file = self.segment.reopen(&log.shared.disk, &self.header)?;
+        let length = file
+            .len()
+            .map_err(|error| refused("opening the active segment", &error))?;
+        if length < self.extent.end {
+            let path = self.segment.path();
+            return Err(WriteError::Failed(format!(
+                "{} has become shorter",
+                path.display()
+            )));
+        }
+        self.allocated = self.allocated.min(length);
+        self.file = Some(file);
+        Ok(())
     }
 
     /// Reserves blocks for a batch: in growing steps, but not past the segment's bound.
@@ -448,6 +520,7 @@ impl Active {
         if needed <= self.allocated {
             return Ok(());
         }
+        check_reserve(log, "reserving space")?;
         let disk = &log.shared.disk;
         let target = (self.allocated + self.step).min(bound).max(needed);
         let mut outcome = self.grow(target);
@@ -461,11 +534,20 @@ impl Active {
     }
 
     fn grow(&mut self, target: u64) -> io::Result<()> {
-        self.file
-            .allocate(self.allocated, target - self.allocated)?;
-        self.allocated = target;
+        if let Some(file) = &self.file {
+            file.allocate(self.allocated, target - self.allocated)?;
+            self.allocated = target;
+        }
         Ok(())
     }
+}
+
+/// Refuses what needs new space while the disk's reserve is out for those who give space back.
+fn check_reserve(log: &PartitionLog, doing: &str) -> Result<(), WriteError> {
+    if log.shared.refill_reserve() {
+        return Ok(());
+    }
+    Err(refused(doing, &io::ErrorKind::StorageFull.into()))
 }
 
 /// Writes base offset and, where the topic wants it, the time of append into a header. Answers that time.

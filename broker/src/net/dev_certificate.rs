@@ -5,7 +5,6 @@
 
 use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -22,6 +21,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{PrivateKeyDer, ServerName, UnixTime};
 
 use super::certificate::{certificates, provider, read};
+use crate::env::files;
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
 const CA_LIFETIME: Duration = Duration::from_secs(3650 * 24 * 3600);
@@ -148,7 +148,8 @@ fn issuer(directory: &Path, ca_file: &Path) -> Result<Issuer<'static, KeyPair>, 
         // Every CA made here has the same name, and its key's identifier follows from the key.
         return Ok(Issuer::new(params, key));
     }
-    fs::create_dir_all(directory).map_err(|fault| format!("{}: {fault}", directory.display()))?;
+    files::create_private_folders(directory)
+        .map_err(|fault| format!("{}: {fault}", directory.display()))?;
     let key = KeyPair::generate().map_err(told)?;
     let certificate = params.self_signed(&key).map_err(told)?;
     write_pair(&certificate, &key, ca_file, &key_file)?;
@@ -173,17 +174,15 @@ fn write_pair(
     certificate_file: &Path,
     key_file: &Path,
 ) -> Result<(), String> {
-    write(key_file, &key.serialize_pem(), 0o600)?;
-    write(certificate_file, &certificate.pem(), 0o644)
+    write(key_file, &key.serialize_pem())?;
+    write(certificate_file, &certificate.pem())
 }
 
 /// Writes under another name first: a reader sees the old file or the new one, and a key is never open to others.
-fn write(path: &Path, text: &str, mode: u32) -> Result<(), String> {
+fn write(path: &Path, text: &str) -> Result<(), String> {
     let told = |fault: std::io::Error| format!("{}: {fault}", path.display());
     let unfinished = path.with_extension(format!("{}.tmp", std::process::id()));
-    let mut options = fs::OpenOptions::new();
-    options.write(true).create(true).truncate(true).mode(mode);
-    let mut file = options.open(&unfinished).map_err(told)?;
+    let mut file = files::create_private(&unfinished).map_err(told)?;
     file.write_all(text.as_bytes()).map_err(told)?;
     file.sync_all().map_err(told)?;
     fs::rename(&unfinished, path).map_err(told)

@@ -324,6 +324,11 @@ impl GaugeSink<'_> {
         self.add(Group::Cleaner, &[], metric, value);
     }
 
+    /// One of the figures of the log's files.
+    pub fn log_files(&mut self, metric: Metric, value: f64) {
+        self.add(Group::LogFiles, &[], metric, value);
+    }
+
     /// Stretches of offsets that are damaged, and reads that went on behind one.
     pub fn damage(&mut self, ranges: usize, skips: u64) {
         self.add(Group::Broker, &[], Metric::DamagedRanges, ranges as f64);

@@ -157,6 +157,14 @@ metrics! {
         FlushDuration "tidegate_flush_duration_seconds" MetricKind::Histogram(FLUSH_BUCKETS), "Time of one fdatasync.";
         FlushedBytes "tidegate_flushed_bytes_total" MetricKind::Counter, "Bytes of records that were synced.";
     }
+    LogFiles [], Normal {
+        OpenSegments "tidegate_log_open_segments" MetricKind::Gauge, "Segment files that are open for writing.";
+        OpenSegmentsLimit "tidegate_log_open_segments_limit" MetricKind::Gauge, "Segment files that may be open for writing at once (log.max-open-segments, or what the limit of open files leaves).";
+        ClosedSegments "tidegate_log_segments_closed_total" MetricKind::ReadCounter, "Segment files that were closed so that those of other partitions could be opened.";
+        RefusedOpens "tidegate_log_open_refused_total" MetricKind::ReadCounter, "Appends that were refused, to be tried again, because no more segment files could be open (log.max-open-segments).";
+        DiskReserve "tidegate_log_disk_reserve_bytes" MetricKind::Gauge, "Bytes that are kept for deleting on a full disk (log.disk-reserve); 0 while they are released.";
+        DiskReserveReleases "tidegate_log_disk_reserve_released_total" MetricKind::ReadCounter, "Times that the disk's reserve was released because the disk was full.";
+    }
     Cleaner [], Normal {
         CleanerReadBytes "tidegate_cleaner_read_bytes_total" MetricKind::ReadCounter, "Bytes of records that compaction read.";
         CleanerWrittenBytes "tidegate_cleaner_written_bytes_total" MetricKind::ReadCounter, "Bytes of records that compaction wrote.";

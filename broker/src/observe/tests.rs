@@ -142,6 +142,16 @@ fn touched() -> Metrics {
         ] {
             sink.cleaner(metric, value);
         }
+        for (metric, value) in [
+            (Metric::OpenSegments, 5.0),
+            (Metric::OpenSegmentsLimit, 448.0),
+            (Metric::ClosedSegments, 7.0),
+            (Metric::RefusedOpens, 0.0),
+            (Metric::DiskReserve, 16_777_216.0),
+            (Metric::DiskReserveReleases, 1.0),
+        ] {
+            sink.log_files(metric, value);
+        }
         sink.connection_limit("plain", 500);
     }));
     metrics

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use sha2::{Digest, Sha256};
 
 use crate::catalog::{Catalog, PluginEntry};
+use crate::env::files;
 
 /// What the host needs of the catalog. Errors are texts: nothing but telling them can be done about them here.
 pub trait RevisionStore: Debug + Send + Sync {
@@ -75,9 +76,9 @@ impl Artifacts {
         if self.get(digest).is_ok() {
             return Ok(());
         }
-        fs::create_dir_all(&self.directory).map_err(failed)?;
+        files::create_private_folders(&self.directory).map_err(failed)?;
         let unfinished = path.with_extension("unfinished");
-        let mut file = File::create(&unfinished).map_err(failed)?;
+        let mut file = files::create_private(&unfinished).map_err(failed)?;
         file.write_all(component).map_err(failed)?;
         file.sync_all().map_err(failed)?;
         fs::rename(&unfinished, &path).map_err(failed)?;

@@ -36,6 +36,8 @@ fn config() -> Config {
     config.topic_defaults.index_interval_bytes = 1 << 10;
     config.log.flush_lanes = 2;
     config.log.recycle_bytes = 128 << 10;
+    // A simulated disk is full after less.
+    config.log.disk_reserve = 0;
     config.log.producer_expiry = Duration::from_secs(3600 * 24 * 3650);
     config.groups.offsets_partitions = 2;
     config.groups.offsets_retention = Duration::from_secs(3600 * 24 * 3650);

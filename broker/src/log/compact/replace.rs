@@ -9,12 +9,13 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use super::CleanError;
 use crate::env::defects::{self, Defect};
 use crate::log::batch::{Batch, HEADER_SIZE, at};
 use crate::log::checkpoint::Replacing;
-use crate::log::file::{Access, File};
+use crate::log::file::{Access, File, lacks_descriptor};
 use crate::log::index::Index;
 use crate::log::partition::PartitionLog;
 use crate::log::seal::{self, SegmentHeader};
@@ -173,11 +174,20 @@ impl PartitionLog {
             .map_err(CleanError::Storage)
             .and_then(|()| self.exchange(old, &new));
         self.cleaning.lock().replacing = None;
-        if let Err(error) = outcome {
-            let _ = self.shared.disk.remove(&new.path);
-            return Err(error);
+        let is_durable = match outcome {
+            Ok(is_durable) => is_durable,
+            Err(error) => {
+                let _ = self.shared.disk.remove(&new.path);
+                return Err(error);
+            }
+        };
+        let gone = old.iter().skip(1).cloned();
+        if is_durable {
+            self.give_away(gone.collect());
+        } else {
+            // They go behind a checkpoint, which syncs the folder before.
+            self.doomed.lock().extend(gone);
         }
-        self.give_away(old.iter().skip(1).cloned().collect());
         // Failing costs recovery a look at one header.
         if let Err(error) = self.write_checkpoint() {
             tracing::warn!(partition = %self.id(), error, "checkpoint not written after compaction");
@@ -185,7 +195,8 @@ impl PartitionLog {
         Ok(())
     }
 
-    fn exchange(&self, old: &[Arc<Segment>], new: &NewSegment) -> Result<(), CleanError> {
+    /// True when the new file's name is durable; false when there was no descriptor to make it so, which is done later.
+    fn exchange(&self, old: &[Arc<Segment>], new: &NewSegment) -> Result<bool, CleanError> {
         let disk = &self.shared.disk;
         let new_list = [Arc::clone(&new.segment)];
         if !self.splice(old, &new_list, true) {
@@ -205,13 +216,17 @@ impl PartitionLog {
             new.segment.retire();
             return Err(error.into());
         }
-        if let Err(error) = disk.sync_folder(&self.folder) {
+        let synced = disk.sync_folder(&self.folder);
+        let is_durable = !synced.as_ref().is_err_and(lacks_descriptor);
+        if !is_durable {
+            self.folder_changed.store(true, Ordering::SeqCst);
+        } else if let Err(error) = synced {
             let reason = format!("syncing the folder after segment {base} was compacted: {error}");
             self.fail(reason.clone());
             return Err(CleanError::Impossible(reason));
         }
         new.segment.save_index(disk, new.segment.end(), false);
-        Ok(())
+        Ok(is_durable)
     }
 
     /// Replaces neighbours in the list of segments; false when they are not in it any more, or when the log has to accept

@@ -123,7 +123,10 @@ impl World {
         let logs = LogSet::open_with(
             Arc::new(self.disk.clone()),
             Path::new("/log"),
-            LogConfig::default(),
+            LogConfig {
+                disk_reserve: 0,
+                ..LogConfig::default()
+            },
             Clock::manual(NOW),
             Background::Manual,
         )

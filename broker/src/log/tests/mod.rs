@@ -5,6 +5,7 @@ mod commit;
 mod compaction;
 mod crash;
 mod damage;
+mod descriptors;
 mod faulty;
 mod formats;
 mod inspection;
@@ -13,7 +14,9 @@ mod placement;
 mod reading;
 mod recovery;
 mod recycling;
+mod removed;
 mod repair;
+mod reserve;
 mod restart;
 mod retention;
 mod transactions;
@@ -51,7 +54,10 @@ impl Fixture {
             directory: TempDir::new().expect("temporary folder"),
             disk: Disk::default(),
             clock: Clock::manual(NOW),
-            config: LogConfig::default(),
+            config: LogConfig {
+                disk_reserve: 0,
+                ..LogConfig::default()
+            },
             topic: TopicConfig::default(),
         }
     }

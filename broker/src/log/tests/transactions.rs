@@ -472,7 +472,7 @@ fn history(seed: u64) {
             0..=8 => model.append(&log, &mut random),
             9..=13 => model.end(&log, &mut random),
             14 => model.plain(&log),
-            15..=16 => log.flush(),
+            15..=16 => assert!(log.flush()),
             17 => log.checkpoint().expect("a clean point"),
             18 if !keeps_all => logs.enforce_retention(),
             _ => {

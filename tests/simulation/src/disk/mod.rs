@@ -185,7 +185,7 @@ impl State {
                 }
                 Ok(node)
             }
-            None if access == Access::Read => Err(missing()),
+            None if matches!(access, Access::Read | Access::Existing) => Err(missing()),
             None => {
                 let folder = path.parent().unwrap_or(path);
                 if self.names.get(folder) != Some(Item::Folder) {
