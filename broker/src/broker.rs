@@ -7,7 +7,7 @@ mod upkeep;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::task::JoinHandle;
 
@@ -28,7 +28,7 @@ use crate::log::{Background, LogSet};
 use crate::net::Listeners;
 use crate::observe::audit::Denials;
 use crate::observe::throttle::{Rate, Throttle};
-use crate::observe::{Health, Metrics, trace};
+use crate::observe::{Health, Metrics};
 use crate::plugin::PluginHost;
 use crate::security::authorize::Authorizer;
 use crate::security::certificate::PrincipalRules;
@@ -145,8 +145,13 @@ impl Broker {
             admin.shutdown().await;
         }
         self.background.iter().for_each(JoinHandle::abort);
-        let logs = self.services.logs.clone();
-        if let Err(error) = tokio::task::spawn_blocking(move || logs.shutdown()).await {
+        let (logs, plugins) = (self.services.logs.clone(), self.services.plugins.clone());
+        let end = move || {
+            // What still runs there may append.
+            plugins.workers().stop();
+            logs.shutdown();
+        };
+        if let Err(error) = tokio::task::spawn_blocking(end).await {
             tracing::error!(%error, "the logs were not closed cleanly; the next start will verify their ends");
         }
     }

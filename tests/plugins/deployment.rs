@@ -161,11 +161,12 @@ fn a_plugin_serves_only_the_place_that_its_world_is_for() {
     let origin = BatchOrigin {
         topic: "t",
         partition: 0,
+        partition_count: 1,
         base_sequence: None,
     };
     let missing = fixture
         .host
-        .assign("x", &origin, 1, &[], terms(OnPoison::Reject));
+        .assign("x", &origin, &[], terms(OnPoison::Reject));
     let missing = missing.unwrap_err();
     assert_eq!(
         missing.to_string(),

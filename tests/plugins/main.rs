@@ -2,9 +2,11 @@
 //! call.
 
 mod authorizing;
+mod compiling;
 mod containment;
 mod demo;
 mod deployment;
 mod partitioning;
+mod producing;
 mod support;
 mod transforming;

@@ -130,13 +130,7 @@ impl Fixture {
 
     pub fn assign(&self, plugin: &str, records: &[Record]) -> Result<Vec<u32>, FailureKind> {
         self.host
-            .assign(
-                plugin,
-                &origin("hostile"),
-                6,
-                records,
-                terms(OnPoison::Reject),
-            )
+            .assign(plugin, &origin("hostile"), records, terms(OnPoison::Reject))
             .map_err(|failure| failure.kind)
     }
 }
@@ -168,6 +162,7 @@ fn origin(topic: &str) -> BatchOrigin<'_> {
     BatchOrigin {
         topic,
         partition: 2,
+        partition_count: 6,
         base_sequence: Some(9),
     }
 }

@@ -74,8 +74,8 @@ const LAYERS: &[Layer] = &[
         module: "cli",
         may_import: &[
             "types", "env", "config", "observe", "log", "broker",
-            // Offline inspection finds topics by name; --dev makes certificates, and the demo users.
-            "catalog", "net::dev_certificate", "security::sasl::new_user",
+            // Offline inspection finds topics by name; --dev makes certificates, and the demo users; a broker's child compiles.
+            "catalog", "net::dev_certificate", "security::sasl::new_user", "plugin::compile_in_child",
         ],
         must_not_name: &[],
     },

@@ -79,6 +79,7 @@ impl From<DeployError> for ApiError {
             DeployError::MissingRevision(..) | DeployError::NothingEarlier(..) => {
                 (StatusCode::NOT_FOUND, "no-such-revision")
             }
+            DeployError::Busy(_) => (StatusCode::CONFLICT, "busy"),
             DeployError::InUse(..) => (StatusCode::CONFLICT, "in-use"),
             DeployError::Storage(_) => (StatusCode::INTERNAL_SERVER_ERROR, "storage"),
         };

@@ -9,9 +9,11 @@
 //! | `/v1/topics` | GET | topics with id and partitions |
 //! | `/v1/log` | GET | partitions that stopped accepting, and what is damaged |
 //! | `/v1/log/{topic}/{partition}/recover` | POST | verifies a partition that stopped from the disk, and lets it accept again; with `?accept-damage=true` damage is given up |
-//! | `/v1/plugins` | GET | deployed plugins with their revisions |
+//! | `/v1/plugins` | GET | deployed plugins with their revisions, and what is being compiled |
+//! | `/v1/plugins/{name}` | GET | one of them |
 //! | `/v1/plugins/{name}` | PUT | deploys the component in the body; `?config=` is a JSON object of texts |
 //! | `/v1/plugins/{name}` | DELETE | removes it, unless a topic or a setting uses it |
+//! | `/v1/plugins/{name}/compilation` | DELETE | ends it; the deployment is refused |
 //! | `/v1/plugins/{name}/rollback` | POST | makes the revision before active again, or `?revision=` |
 //! | `/v1/users` | GET | names of SCRAM users |
 //! | `/v1/users/{name}` | PUT | sets the password: `{"password": "…"}` |
@@ -83,7 +85,7 @@ pub struct AdminState {
 struct Shared {
     state: AdminState,
     config: AdminConfig,
-    deployments: Semaphore,
+    deployments: Arc<Semaphore>,
 }
 
 /// A running admin port.
@@ -112,7 +114,7 @@ pub async fn start(config: &AdminConfig, state: AdminState) -> Result<AdminServe
     let shared = Arc::new(Shared {
         state,
         config: config.clone(),
-        deployments: Semaphore::new(CONCURRENT_DEPLOYMENTS),
+        deployments: Arc::new(Semaphore::new(CONCURRENT_DEPLOYMENTS)),
     });
     let (stop, stopped) = oneshot::channel();
     let service = router(shared).into_make_service_with_connect_info::<listener::Peer>();

@@ -302,7 +302,20 @@ async fn a_plugin_that_cannot_be_is_refused_with_every_reason() {
     );
     assert_eq!(
         port.get("/v1/plugins").await,
-        (Status::OK, json!({ "plugins": [] }))
+        (Status::OK, json!({ "plugins": [], "compiling": [] }))
+    );
+    refused(
+        port.get("/v1/plugins/mask").await,
+        Status::NOT_FOUND,
+        "not-found",
+        "mask",
+    );
+    let cancel = port.request(Method::DELETE, "/v1/plugins/mask/compilation");
+    refused(
+        answer(cancel).await,
+        Status::NOT_FOUND,
+        "not-found",
+        "nothing is being compiled for plugin mask",
     );
 }
 

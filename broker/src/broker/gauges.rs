@@ -134,6 +134,8 @@ fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
             !plugin.suspended_topics.is_empty(),
         );
     }
+    let plugins = &services.plugins;
+    sink.plugin_host(plugins.workers().queued_bytes(), plugins.memory_bytes());
     for listener in &services.config.listeners {
         sink.connection_limit(&listener.name, listener.max_connections);
     }

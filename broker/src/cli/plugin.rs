@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::CliError;
 use super::admin_client::{AdminOptions, Call};
 use super::output::{Listing, print_line};
+use crate::env::Clock;
 
 #[derive(Debug, Args)]
 #[command(
@@ -34,7 +35,7 @@ enum PluginAction {
         #[arg(long, value_name = "KEY=VALUE")]
         config: Vec<String>,
     },
-    /// List plugins with their revisions
+    /// List plugins with their revisions, and what is being compiled
     List {
         /// Print the broker's answer as JSON
         #[arg(long)]
@@ -48,6 +49,18 @@ enum PluginAction {
     },
     /// Remove a plugin that no topic and no setting names
     Remove { name: String },
+    /// End the compilation of a component that is being deployed under a name
+    Cancel { name: String },
+    /// What the broker runs to compile a component: standard input into its cache
+    #[command(hide = true)]
+    Compile {
+        #[arg(long)]
+        cache: PathBuf,
+        #[arg(long)]
+        memory: u64,
+        #[arg(long)]
+        seconds: u64,
+    },
 }
 
 pub async fn run(command: PluginCommand) -> Result<(), CliError> {
@@ -85,6 +98,18 @@ pub async fn run(command: PluginCommand) -> Result<(), CliError> {
                 .send(Call::new(Method::DELETE, &plugin_path(name)?))
                 .await?;
             println!("plugin {name} removed");
+        }
+        PluginAction::Cancel { name } => {
+            let path = format!("{}/compilation", plugin_path(name)?);
+            admin.send(Call::new(Method::DELETE, &path)).await?;
+            println!("plugin {name}: its compilation is cancelled");
+        }
+        PluginAction::Compile {
+            cache,
+            memory,
+            seconds,
+        } => {
+            crate::plugin::compile_in_child(cache, *memory, *seconds).map_err(CliError::new)?;
         }
     }
     Ok(())
@@ -142,6 +167,21 @@ fn print_table(answer: &Value) -> Result<(), CliError> {
                 Value::from(field("config").to_string()),
             ]);
         }
+    }
+    let compiling = answer.get("compiling").and_then(Value::as_array);
+    for one in compiling.into_iter().flatten() {
+        let field = |name: &str| one.get(name).cloned().unwrap_or_default();
+        let since = field("since_ms").as_i64().unwrap_or_default();
+        let seconds = (Clock::system().now_ms() - since).max(0) / 1000;
+        listing.row(vec![
+            field("name"),
+            Value::default(),
+            Value::default(),
+            Value::from(format!("compiling for {seconds} s")),
+            Value::default(),
+            field("size_bytes"),
+            Value::default(),
+        ]);
     }
     if listing.is_empty() {
         return print_line("no plugins; deploy one with `tidegate plugin deploy NAME FILE.wasm`");

@@ -47,13 +47,14 @@ pub struct ServeCommand {
 }
 
 pub async fn run(command: ServeCommand) -> Result<(), CliError> {
-    let config = match &command.config {
+    let mut config = match &command.config {
         Some(file) => super::config::load(file)?,
         None => dev_config(&command)?,
     };
     crate::observe::trace::init(config.observe.log_format, &config.observe.log_filter)
         .map_err(CliError::new)?;
     raise_descriptor_limit();
+    config.plugins.compiler = Some(own_binary());
     let mut stop = Signals::new()?;
     let broker = Broker::start(config)
         .await
@@ -90,6 +91,15 @@ fn raise_descriptor_limit() {
     };
     if let Err(error) = setrlimit(Resource::Nofile, raised) {
         tracing::warn!(limit = ?limit.current, %error, "the limit of open files (ulimit -n) stays: connections and partitions above it will be refused");
+    }
+}
+
+/// This binary, also after another has been put in its place.
+pub fn own_binary() -> PathBuf {
+    let own = Path::new("/proc/self/exe");
+    match own.exists() {
+        true => own.to_owned(),
+        false => std::env::current_exe().unwrap_or_else(|_| PathBuf::from("tidegate")),
     }
 }
 

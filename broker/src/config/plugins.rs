@@ -26,6 +26,15 @@ pub struct PluginConfig {
     pub breaker_backoff: Duration,
     /// Bytes of linear memory of all instances in sum.
     pub max_total_memory_bytes: u64,
+    /// Threads for calls that take long; 0: one more than the machine has processors.
+    pub workers: usize,
+    /// Bytes of batches that wait for these threads.
+    pub max_queued_bytes: u64,
+    pub compile_timeout: Duration,
+    pub compile_memory_bytes: u64,
+    /// The broker's own binary, which compiles in a process of its own; not a setting: who runs the broker knows it. `None`: compile
+    /// in this process, without bounds.
+    pub compiler: Option<PathBuf>,
 }
 
 /// `[plugins.preload.NAME]`: one plugin that is deployed at start.
@@ -51,6 +60,11 @@ impl Default for PluginConfig {
             breaker_window: Duration::from_secs(30),
             breaker_backoff: Duration::from_secs(5),
             max_total_memory_bytes: 256 << 20,
+            workers: 0,
+            max_queued_bytes: 64 << 20,
+            compile_timeout: Duration::from_secs(60),
+            compile_memory_bytes: 1 << 30,
+            compiler: None,
         }
     }
 }
@@ -97,6 +111,39 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             max: 1 << 40
         },
         "Memory of all plugin instances in sum. Above half of it no instance waits for its next call; a call that would go over it fails, and its producer tries again."
+    ),
+    setting!(
+        plugins.workers,
+        "workers",
+        Kind::Count { min: 0, max: 1024 },
+        "Threads for calls of plugins that take long, beside the threads that serve connections; short ones are made on those. All but one may work for the same topic. 0: one more than the machine has processors."
+    ),
+    setting!(
+        plugins.max_queued_bytes,
+        "max-queued-bytes",
+        Kind::Size {
+            min: 1 << 20,
+            max: 1 << 40
+        },
+        "Batches that wait for these threads, in sum; one topic may have half of what is free. A batch beyond it is refused, and its producer tries again."
+    ),
+    setting!(
+        plugins.compile_timeout,
+        "compile-timeout",
+        Kind::Duration {
+            min: 1_000,
+            max: 3_600_000
+        },
+        "The longest that a component may take to compile; then its deployment is refused. It is compiled in a process of its own, at the lowest priority, and can be cancelled before."
+    ),
+    setting!(
+        plugins.compile_memory_bytes,
+        "compile-memory",
+        Kind::Size {
+            min: 64 << 20,
+            max: 1 << 40
+        },
+        "Memory of the process that compiles a component. One is compiled at a time."
     ),
     setting!(
         plugins.partitioner_deadline,

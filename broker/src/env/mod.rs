@@ -84,6 +84,11 @@ pub fn lower_priority() {
     }
 }
 
+/// Whether work may go on on other threads: not on a simulated one, which is all there is.
+pub fn has_threads() -> bool {
+    !simulated::is_here()
+}
+
 /// Runs work that blocks (the disk, a long computation) where it holds up no other task: on a thread of its own; on a
 /// simulated thread, in place. `Err` when the work panicked or the runtime is going down.
 pub async fn blocking<T: Send + 'static>(

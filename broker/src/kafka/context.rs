@@ -56,6 +56,8 @@ pub struct Services {
 /// One connection's state.
 #[derive(Debug)]
 pub struct Session {
+    /// No other connection of this process has it.
+    pub number: u64,
     pub info: ConnectionInfo,
     /// The peer's address without its port, as ACL hosts name it.
     pub host: String,

@@ -4,7 +4,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
@@ -26,6 +26,8 @@ const FAILED_AUTHENTICATION_DELAY: Duration = Duration::from_millis(100);
 /// API key, version and correlation id, which every request begins with.
 const FIXED_HEADER_BYTES: usize = 8;
 
+static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
+
 /// The Kafka protocol as a service of listeners.
 #[derive(Debug)]
 pub struct KafkaService {
@@ -39,6 +41,7 @@ impl Service for KafkaService {
         let anonymous = info.sasl_mechanisms.is_empty().then(Principal::anonymous);
         let principal = info.certificate_principal.clone().or(anonymous);
         let session = Session {
+            number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
             host: info.peer.ip().to_canonical().to_string(),
             principal: ArcSwap::from_pointee(principal),
             sasl: Mutex::new(None),

@@ -10,6 +10,7 @@ pub mod error;
 pub mod guard;
 pub mod handlers;
 pub mod lane;
+pub mod lanes;
 pub mod lists;
 pub mod namespace;
 pub mod permission;

@@ -3,7 +3,8 @@
 //! A *lane* is the partition that the client chose. The batch is looked for first: a retry is answered as the first try was,
 //! and no plugin sees it. Then the partitioner names a partition for each record as its client sent it, the transforms
 //! change or drop records, and the *slices* are appended, one for each target partition, in the order of the lane. Each
-//! carries its *mark* (`log::marks`), which says whose records it holds. Invariants:
+//! carries its *mark* (`log::marks`), which says whose records it holds. A lane does one batch at a time (`lanes.rs`), from the look
+//! for it to its last slice, so that of two tries the second finds what the first did. Invariants:
 //!
 //! - a record of an idempotent producer is appended once: what a crash, a loss of power or a refusal left undone of a
 //!   batch is found by the marks, and the client's retry places only that, whichever revision of a plugin is active then;
@@ -12,10 +13,9 @@
 
 use std::sync::Arc;
 
-use parking_lot::Mutex;
-
 use super::topics::TopicHandle;
 use crate::config::TransformFailure;
+use crate::coordinator::transaction::TransactionError;
 use crate::log::batch::Batch;
 use crate::log::lane::{self, Verdict, Wait};
 use crate::log::marks::{Indexes, Mark};
@@ -30,13 +30,6 @@ use crate::types::{Offset, PartitionIndex};
 /// What a batch may take in memory when it is taken apart, in multiples of what it may decompress to: a short record is held
 /// by ten times its bytes.
 const MEMORY_FACTOR: usize = 4;
-
-/// One partition as its producers see it.
-#[derive(Debug, Default)]
-pub struct Lane {
-    /// Held from the look for a batch to its last slice, so that of two tries the second finds what the first did.
-    order: Mutex<()>,
-}
 
 /// The records of one batch that go to one partition, and the indexes of the client's batch that they account for.
 #[derive(Debug)]
@@ -61,6 +54,7 @@ pub enum PlacementError {
     Append(AppendError),
     Plugin(PluginFailure),
     Rejected(Vec<RecordReject>),
+    Transaction(TransactionError),
 }
 
 impl From<AppendError> for PlacementError {
@@ -76,25 +70,35 @@ struct Request<'a> {
     lane: PartitionIndex,
     log: &'a Arc<PartitionLog>,
     batch: Batch,
+    effort: Effort,
     /// What an earlier try has left in the partitions, and the offsets it left it at.
     there: Indexes,
     waits: Vec<Wait>,
 }
 
-/// Takes one checked batch through the topic's plugins and appends what comes out.
-pub fn place(
-    plugins: &PluginHost,
-    topic: &TopicHandle,
+/// A batch that has been put to the plugins, and is to be appended before anything else of its lane is.
+pub struct Prepared<'a> {
+    request: Request<'a>,
+    step: Step,
+}
+
+enum Step {
+    /// An earlier try had appended all of it.
+    There(Placed),
+    InLane(Batch),
+    InSlices(Vec<Slice>),
+}
+
+/// Takes one checked batch through the topic's plugins. `effort` is of each call, and whatever does not come to an end within it
+/// is `NotQuick`. Nobody else may be at work on the lane until the batch is appended.
+pub fn prepare<'a>(
+    plugins: &'a PluginHost,
+    topic: &'a TopicHandle,
     lane: PartitionIndex,
     batch: Batch,
-    max_decompressed: usize,
-) -> Result<Placed, PlacementError> {
-    let (Some(log), Some(state)) = (
-        topic.log(lane),
-        usize::try_from(lane).ok().and_then(|i| topic.lanes.get(i)),
-    ) else {
-        return Err(AppendError::Deleted.into());
-    };
+    (max_decompressed, effort): (usize, Effort),
+) -> Result<Prepared<'a>, PlacementError> {
+    let log = topic.log(lane).ok_or(AppendError::Deleted)?;
     if batch.header.is_transactional() && topic.config.partitioner.is_some() {
         return Err(AppendError::Invalid(
             "the topic has a partitioner, which takes no transactional batches: send without a transaction, or take \
@@ -103,37 +107,28 @@ pub fn place(
         )
         .into());
     }
-    let _in_order = topic.is_placed.then(|| state.order.lock());
     let mut request = Request {
         plugins,
         topic,
         lane,
         log,
         batch,
+        effort,
         there: Indexes::default(),
         waits: Vec::new(),
     };
-    if let Some(placed) = request.look_up()? {
-        return Ok(placed);
+    let step = request.next_step(max_decompressed)?;
+    Ok(Prepared { request, step })
+}
+
+impl Prepared<'_> {
+    pub fn append(self) -> Result<Placed, PlacementError> {
+        match self.step {
+            Step::There(placed) => Ok(placed),
+            Step::InLane(batch) => self.request.append_in_lane(batch),
+            Step::InSlices(slices) => self.request.append_slices(&slices),
+        }
     }
-    if topic.plugins().next().is_none() && request.there.is_empty() {
-        let batch = request.batch.clone();
-        return request.append_in_lane(batch);
-    }
-    let mut records = request.decode(max_decompressed)?;
-    records.retain(|record| !request.there.contains(index_of(record)));
-    let indexes: Vec<u32> = records.iter().map(index_of).collect();
-    let targets = request
-        .assign(&records)
-        .map_err(|error| error.with_indexes(&indexes))?;
-    let outcome = request.transform(records)?;
-    if targets.is_none() && request.there.is_empty() {
-        let batch = request.in_place(outcome)?;
-        return request.append_in_lane(batch);
-    }
-    let targets = targets.unwrap_or_else(|| vec![lane; indexes.len()]);
-    let slices = request.slices(outcome, &indexes, &targets)?;
-    request.append_slices(&slices)
 }
 
 /// The place of a record in the batch that its client sent, which has no gaps.
@@ -163,26 +158,52 @@ enum Outcome {
 }
 
 impl Request<'_> {
+    fn next_step(&mut self, max_decompressed: usize) -> Result<Step, PlacementError> {
+        if let Some(placed) = self.look_up()? {
+            return Ok(Step::There(placed));
+        }
+        if self.topic.plugins().next().is_none() && self.there.is_empty() {
+            return Ok(Step::InLane(self.batch.clone()));
+        }
+        let mut records = self.decode(max_decompressed)?;
+        records.retain(|record| !self.there.contains(index_of(record)));
+        let indexes: Vec<u32> = records.iter().map(index_of).collect();
+        let targets = self
+            .assign(&records)
+            .map_err(|error| error.with_indexes(&indexes))?;
+        let outcome = self.transform(records)?;
+        if targets.is_none() && self.there.is_empty() {
+            return Ok(Step::InLane(self.in_place(outcome)?));
+        }
+        let targets = targets.unwrap_or_else(|| vec![self.lane; indexes.len()]);
+        Ok(Step::InSlices(self.slices(outcome, &indexes, &targets)?))
+    }
+
     fn origin(&self) -> BatchOrigin<'_> {
         let header = &self.batch.header;
         BatchOrigin {
             topic: self.topic.topic.name.as_str(),
             partition: self.lane,
+            partition_count: u32::try_from(self.topic.logs.len()).unwrap_or(u32::MAX),
             base_sequence: (header.producer_id >= 0).then_some(header.base_sequence),
         }
     }
 
     /// The batch's records, as far as plugins may be shown them. What goes over the bound is the client's fault, and is counted.
-    fn decode(&self, max_decompressed: usize) -> Result<Vec<Record>, AppendError> {
+    fn decode(&self, max_decompressed: usize) -> Result<Vec<Record>, PlacementError> {
         let bounds = Bounds {
             decompressed: max_decompressed,
             memory: max_decompressed.saturating_mul(MEMORY_FACTOR),
             setting: "plugins.max-decompressed-bytes",
         };
-        records::decode_within(&self.batch, bounds).inspect_err(|error| {
-            if let (AppendError::Invalid(_), Some(plugin)) = (error, self.topic.plugins().next()) {
+        records::decode_within(&self.batch, bounds).map_err(|error| {
+            if let (AppendError::Invalid(_), Some(plugin)) = (&error, self.topic.plugins().next()) {
+                if self.effort == Effort::Quick {
+                    return PlacementError::Plugin(self.plugins.not_quick(plugin));
+                }
                 self.plugins.count_refused(plugin);
             }
+            error.into()
         })
     }
 
@@ -191,18 +212,17 @@ impl Request<'_> {
         let Some(partitioner) = &self.topic.config.partitioner else {
             return Ok(None);
         };
-        let count = u32::try_from(self.topic.logs.len()).unwrap_or(u32::MAX);
         let keeps = self.topic.config.partitioner_failure_client_choice;
         let terms = Terms {
             on_poison: match keeps {
                 true => OnPoison::Keep,
                 false => OnPoison::Reject,
             },
-            effort: Effort::Full,
+            effort: self.effort,
         };
         let answer = match self
             .plugins
-            .assign(partitioner, &self.origin(), count, records, terms)
+            .assign(partitioner, &self.origin(), records, terms)
         {
             Ok(answer) => answer,
             // A record that the plugin will never accept is no failure of the plugin.
@@ -210,7 +230,7 @@ impl Request<'_> {
                 kind: FailureKind::Rejected(records),
                 ..
             }) => return Err(PlacementError::Rejected(records)),
-            Err(_) if keeps => return Ok(None),
+            Err(failure) if keeps && failure.kind != FailureKind::NotQuick => return Ok(None),
             Err(failure) => return Err(PlacementError::Plugin(failure)),
         };
         let target = |choice: u32| match choice {
@@ -232,7 +252,7 @@ impl Request<'_> {
                 TransformFailure::PassUnmasked => OnPoison::Keep,
                 TransformFailure::Drop => OnPoison::Drop,
             },
-            effort: Effort::Full,
+            effort: self.effort,
         };
         let mut outcome = Outcome::Unchanged(records);
         for name in &self.topic.config.transforms {
@@ -253,6 +273,9 @@ impl Request<'_> {
                     return Err(error.with_indexes(&outcome.indexes()));
                 }
                 (Ok(answer), _) => outcome = outcome.apply(answer),
+                (Err(failure), _) if failure.kind == FailureKind::NotQuick => {
+                    return Err(PlacementError::Plugin(failure));
+                }
                 (Err(failure), TransformFailure::Reject) => {
                     return Err(PlacementError::Plugin(failure));
                 }

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use kafka_protocol::ResponseError;
 use parking_lot::RwLock;
 
-use super::placement::Lane;
+use super::lanes::Lane;
 use crate::catalog::{Catalog, CatalogError, Topic};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::env::{self, Clock, random_bytes};
@@ -23,7 +23,7 @@ pub struct TopicHandle {
     pub topic: Arc<Topic>,
     pub config: Arc<TopicConfig>,
     pub logs: Vec<Arc<PartitionLog>>,
-    /// For each partition, what serialises the batches that its producers sent to it.
+    /// For each partition, the batches on their way through plugins that its producers sent to it.
     pub(super) lanes: Vec<Arc<Lane>>,
     /// A partitioner places records, or has placed some that are remembered: what a producer sent is to be looked for in
     /// every partition.

@@ -391,6 +391,22 @@ impl GaugeSink<'_> {
         );
     }
 
+    /// What plugins have before them, and hold.
+    pub fn plugin_host(&mut self, queued_bytes: usize, memory_bytes: usize) {
+        self.add(
+            Group::PluginHost,
+            &[],
+            Metric::PluginQueuedBytes,
+            queued_bytes as f64,
+        );
+        self.add(
+            Group::PluginHost,
+            &[],
+            Metric::PluginMemory,
+            memory_bytes as f64,
+        );
+    }
+
     /// The most connections that a listener takes.
     pub fn connection_limit(&mut self, listener: &str, limit: usize) {
         self.add(

@@ -232,6 +232,10 @@ metrics! {
         PluginSuspended "tidegate_plugin_suspended" MetricKind::Gauge, "1 while a plugin is suspended after repeated faults for at least one topic, else 0.";
         PluginRevision "tidegate_plugin_revision" MetricKind::Gauge, "The revision of the plugin that is active.";
     }
+    PluginHost [], Normal {
+        PluginQueuedBytes "tidegate_plugin_queued_bytes" MetricKind::Gauge, "Bytes of batches that wait for the threads of plugins; plugins.max-queued-bytes is the bound.";
+        PluginMemory "tidegate_plugin_memory_bytes" MetricKind::Gauge, "Memory of all plugin instances; plugins.max-total-memory-bytes is the bound.";
+    }
     PluginWorld ["plugin", "world"], Normal {
         PluginCalls "tidegate_plugin_calls_total" MetricKind::Counter, "Calls into a plugin.";
         PluginInput "tidegate_plugin_input_records_total" MetricKind::Counter, "Records (for authorizers: actions) that a plugin was given.";

@@ -132,6 +132,7 @@ fn touched() -> Metrics {
         sink.coordinator_bytes("groups", 1000);
         sink.coordinator_refused("groups.max-groups", 1);
         sink.plugin("mask", 3, true);
+        sink.plugin_host(4096, 65536);
         for (metric, value) in [
             (Metric::CleanerReadBytes, 10.0),
             (Metric::CleanerWrittenBytes, 4.0),
@@ -239,6 +240,8 @@ const TOUCHED: &[(&str, f64)] = &[
 ),
 ("tidegate_plugin_suspended{plugin=\"mask\"}", 1.0),
 ("tidegate_plugin_revision{plugin=\"mask\"}", 3.0),
+("tidegate_plugin_queued_bytes", 4096.0),
+("tidegate_plugin_memory_bytes", 65536.0),
 ("tidegate_partitions", 8.0),
 ("tidegate_partitions_stopped", 1.0),
 ("tidegate_cleaner_read_bytes_total", 10.0),

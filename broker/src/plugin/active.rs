@@ -25,8 +25,6 @@ const FAILURE_LINES_PER_SECOND: u32 = 5;
 const BISECTING_DEADLINES: u32 = 16;
 /// How long a call may take on a thread that serves others, too; then it is made again where it holds nobody up.
 const QUICK_DEADLINE: Duration = Duration::from_millis(2);
-/// A plugin whose calls take less, on average of late, is called on the serving thread.
-const QUICK_MICROSECONDS: u32 = 500;
 /// The input of a call that the average is of; the time of a larger one counts in proportion.
 const USUAL_INPUT_BYTES: u128 = 64 << 10;
 /// The newest call weighs one part in so many in the average.
@@ -115,9 +113,11 @@ impl Active {
         self.settings.deadline
     }
 
-    /// Whether its calls have been short of late.
-    pub fn is_quick(&self) -> bool {
-        self.pace.load(Ordering::Relaxed) < QUICK_MICROSECONDS
+    /// What a call on so many bytes is likely to take, by those of late.
+    pub fn likely(&self, bytes: usize) -> Duration {
+        let pace = Duration::from_micros(self.pace.load(Ordering::Relaxed).into());
+        let times = (bytes as u128).div_ceil(USUAL_INPUT_BYTES).max(1);
+        pace.saturating_mul(u32::try_from(times).unwrap_or(u32::MAX))
     }
 
     /// One call on `site.count` records or actions, counted and contained: whatever comes of it, the next call finds a sound
@@ -128,6 +128,10 @@ impl Active {
         ask: impl Fn(&mut Instance, Range<usize>) -> Result<R, FailureKind>,
         control: impl FnOnce(&mut Instance) -> Result<(), FailureKind>,
     ) -> Result<Outcome<R>, PluginFailure> {
+        // A probe is for a call that is made to its end.
+        if site.effort == Effort::Quick && !self.quiet.load(Ordering::Relaxed) {
+            return Err(self.failure(FailureKind::NotQuick));
+        }
         if !self.admit(site.topic) {
             site.metrics
                 .plugin_fault(&self.context.plugin, FailureKind::Suspended.name());

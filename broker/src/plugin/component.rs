@@ -1,13 +1,19 @@
 //! From bytes to something that can be started: which world a component is of, what it may import, and its compiled form.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use wasmparser::{Encoding, Parser, Payload, Validator};
 use wasmtime::component::{Component, InstancePre, Linker};
 
-use super::engine::PluginEngine;
+use super::engine::{self, PluginEngine};
 use super::host::{self, GuestState};
 use super::wasi;
+
+/// What is compiled: functions, and the bytes of one, for which a compiler takes more than in proportion. Python's interpreter has
+/// some 20,000 functions and none of 200 KB.
+const MAX_FUNCTIONS: usize = 200_000;
+const MAX_FUNCTION_BYTES: usize = 1 << 20;
 
 const PACKAGE: &str = "tidegate:plugin/";
 /// Every version of the package that this host speaks ends in it: plugins built against an older one keep working.
@@ -108,6 +114,10 @@ pub fn inspect(bytes: &[u8], max_bytes: u64) -> Result<Inspected, Vec<String>> {
             "it is not WebAssembly".into()
         }]);
     }
+    let reasons = outsized(bytes);
+    if !reasons.is_empty() {
+        return Err(reasons);
+    }
     Validator::new()
         .validate_all(bytes)
         .map_err(|error| vec![format!("it is not valid: {error}")])?;
@@ -135,6 +145,32 @@ pub fn inspect(bytes: &[u8], max_bytes: u64) -> Result<Inspected, Vec<String>> {
         }),
         _ => Err(reasons),
     }
+}
+
+/// What of it is more than is compiled. What cannot be read is the validator's to tell.
+fn outsized(bytes: &[u8]) -> Vec<String> {
+    let bodies = Parser::new(0)
+        .parse_all(bytes)
+        .map_while(Result::ok)
+        .filter_map(|payload| match payload {
+            Payload::CodeSectionEntry(body) => Some(body.as_bytes().len()),
+            _ => None,
+        });
+    let (count, largest) = bodies.fold((0, 0), |(count, largest), bytes| {
+        (count + 1, bytes.max(largest))
+    });
+    let mut reasons = Vec::new();
+    if count > MAX_FUNCTIONS {
+        reasons.push(format!(
+            "it has {count} functions; at most {MAX_FUNCTIONS} are compiled"
+        ));
+    }
+    if largest > MAX_FUNCTION_BYTES {
+        reasons.push(format!(
+            "one of its functions has {largest} bytes; at most {MAX_FUNCTION_BYTES} are compiled"
+        ));
+    }
+    reasons
 }
 
 fn wrong_exports(exports: &[String], worlds: usize) -> String {
@@ -221,7 +257,7 @@ impl std::fmt::Debug for Compiled {
 }
 
 impl Compiled {
-    /// Compiles, or loads what was compiled before. Takes tens of milliseconds for a small plugin.
+    /// Loads what was compiled before ([`super::compile`]), or compiles it.
     pub fn new(
         engine: &PluginEngine,
         bytes: &[u8],
@@ -250,6 +286,21 @@ impl Compiled {
             inspected: Arc::new(inspected),
             pre,
         })
+    }
+}
+
+/// Compiles a component so that a broker finds it in the cache.
+pub fn compile_into_cache(cache: &Path, bytes: &[u8]) -> Result<(), String> {
+    let (engine, cache) = engine::compiler(cache)?;
+    Component::new(&engine, bytes).map_err(|error| format!("{error:#}"))?;
+    // A cache that cannot be written is passed over in silence.
+    Component::new(&engine, bytes).map_err(|error| format!("{error:#}"))?;
+    match cache.cache_hits() {
+        0 => Err(format!(
+            "its compiled code cannot be kept in {}",
+            cache.directory().display()
+        )),
+        _ => Ok(()),
     }
 }
 

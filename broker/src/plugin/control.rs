@@ -12,21 +12,24 @@ use crate::log::records::Record;
 use crate::types::Principal;
 
 /// The topic, principal and listener that a plugin sees in its dry run.
-pub const DRY_RUN: &str = "dry-run";
-/// Partitions of that topic.
-pub const PARTITIONS: u32 = 3;
+const DRY_RUN: &str = "dry-run";
+pub const ORIGIN: BatchOrigin<'static> = BatchOrigin {
+    topic: DRY_RUN,
+    partition: 0,
+    partition_count: 3,
+    base_sequence: None,
+};
 
 static SAMPLES: LazyLock<Vec<Record>> = LazyLock::new(samples);
 
-/// Asks a plugin of any world. `origin` and the partition count are a batch's own, or the dry run's.
+/// Asks a plugin of any world. `origin` is a batch's own, or the dry run's.
 pub fn ask(
     guest: &mut Instance,
     world: World,
     origin: &BatchOrigin<'_>,
-    partition_count: u32,
 ) -> Result<(), FailureKind> {
     match world {
-        World::Partitioner => guest.assign(origin, partition_count, &SAMPLES).map(drop),
+        World::Partitioner => guest.assign(origin, &SAMPLES).map(drop),
         World::Transform => guest.apply(origin, &SAMPLES).map(drop),
         World::Authorizer => {
             let principal = Principal::user(DRY_RUN);

@@ -5,12 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::active::Active;
-use super::component::{Compiled, World, inspect};
-use super::control::{self, DRY_RUN};
+use super::compile::{self, Compiling};
+use super::component::{Compiled, Inspected, World, inspect};
+use super::control;
 use super::engine::PluginEngine;
 use super::host::{GuestContext, GuestMetrics};
 use super::store::Artifacts;
-use super::{BatchOrigin, DeployError, Deployed, PluginHost, Plugins};
+use super::{CACHE, DeployError, Deployed, PluginHost, Plugins};
 use crate::catalog::{PluginEntry, PluginRevision};
 
 const MAX_NAME_BYTES: usize = 64;
@@ -19,53 +20,44 @@ const MAX_CONFIG_BYTES: usize = 256 << 10;
 
 impl PluginHost {
     /// Validates, compiles, initialises, tries on made-up records and activates a component as the next revision. The same
-    /// component with the same configuration as the active revision's changes nothing. Blocking.
+    /// component with the same configuration as the active revision's changes nothing. Blocking; while it compiles, other
+    /// plugins can be deployed, rolled back and removed, and [`Self::cancel`] ends it.
     pub fn deploy(
         &self,
         name: &str,
         component: &[u8],
         config: BTreeMap<String, String>,
     ) -> Result<Arc<PluginEntry>, DeployError> {
+        let digest = Artifacts::digest(component);
+        let inspected = self.check(name, component, &config)?;
+        let world = inspected.world;
+        if let Some(entry) = self.answering(name, &digest, &config) {
+            return Ok(entry);
+        }
+        let compiled = self.compile(name, component, (&digest, inspected))?;
+
         let _change = self.change.lock();
         let plugins = self.plugins.load_full();
-        let existing = plugins.get(name);
-        let mut reasons = wrong_request(name, &config);
-        if existing.is_none() && plugins.len() >= self.config.max_plugins {
-            reasons.push(format!(
-                "{} plugins are deployed already (plugins.max_plugins)",
-                plugins.len()
-            ));
+        // Another deployment may have come between.
+        let reasons = self.refusals(name, &plugins, world);
+        if !reasons.is_empty() {
+            return Err(DeployError::Refused(reasons));
         }
-        let inspected = inspect(component, self.config.max_artifact_bytes)
-            .inspect(|inspected| reasons.extend(other_world(name, existing, inspected.world)));
-        let inspected = match inspected {
-            Ok(inspected) if reasons.is_empty() => inspected,
-            Ok(_) => return Err(DeployError::Refused(reasons)),
-            Err(wrong) => {
-                reasons.extend(wrong);
-                return Err(DeployError::Refused(reasons));
-            }
-        };
+        if let Some(entry) = self.answering(name, &digest, &config) {
+            return Ok(entry);
+        }
+        let existing = plugins.get(name);
         let mut entry =
             existing.map_or_else(|| new_entry(name), |existing| (*existing.entry).clone());
         let latest = entry.revisions.iter().map(|kept| kept.revision).max();
         let revision = PluginRevision {
             revision: latest.unwrap_or(0) + 1,
-            digest: Artifacts::digest(component),
-            world: inspected.world.name().to_owned(),
+            digest,
+            world: world.name().to_owned(),
             config,
             deployed_ms: self.clock.now_ms(),
             size_bytes: component.len() as u64,
         };
-        if let Some(existing) = existing
-            && existing.answers_as(&revision)
-        {
-            return Ok(Arc::clone(&existing.entry));
-        }
-
-        let engine = self.engine().map_err(DeployError::Storage)?;
-        let compiled =
-            Compiled::new(&engine, component, inspected).map_err(DeployError::Refused)?;
         let active = self.activate(name, &revision, compiled, &guest_metrics(existing));
         Self::dry_run(&active).map_err(|failure| DeployError::Refused(vec![failure]))?;
 
@@ -78,6 +70,79 @@ impl PluginHost {
         let surplus = entry.revisions.len().saturating_sub(kept);
         entry.revisions.drain(..surplus);
         self.install(entry, active)
+    }
+
+    /// Everything that can be said without compiling.
+    fn check(
+        &self,
+        name: &str,
+        component: &[u8],
+        config: &BTreeMap<String, String>,
+    ) -> Result<Inspected, DeployError> {
+        let plugins = self.plugins.load_full();
+        let mut reasons = wrong_request(name, config);
+        match inspect(component, self.config.max_artifact_bytes) {
+            Ok(inspected) => {
+                reasons.extend(self.refusals(name, &plugins, inspected.world));
+                if reasons.is_empty() {
+                    return Ok(inspected);
+                }
+            }
+            Err(wrong) => {
+                reasons.extend(self.too_many(name, &plugins));
+                reasons.extend(wrong);
+            }
+        }
+        Err(DeployError::Refused(reasons))
+    }
+
+    /// What speaks against a plugin of this name and world beside those that are deployed.
+    fn refusals(&self, name: &str, plugins: &Plugins, world: World) -> Vec<String> {
+        let too_many = self.too_many(name, plugins);
+        let other = other_world(name, plugins.get(name), world);
+        too_many.into_iter().chain(other).collect()
+    }
+
+    fn too_many(&self, name: &str, plugins: &Plugins) -> Option<String> {
+        let is_one_more = !plugins.contains_key(name) && plugins.len() >= self.config.max_plugins;
+        is_one_more.then(|| {
+            format!(
+                "{} plugins are deployed already (plugins.max_plugins)",
+                plugins.len()
+            )
+        })
+    }
+
+    /// The entry, when its active revision runs and is this component with this configuration.
+    fn answering(
+        &self,
+        name: &str,
+        digest: &str,
+        config: &BTreeMap<String, String>,
+    ) -> Option<Arc<PluginEntry>> {
+        let plugins = self.plugins.load();
+        let existing = plugins.get(name)?;
+        let active = existing.active_revision()?;
+        let is_same = active.digest == digest && active.config == *config;
+        (existing.active.is_ok() && is_same).then(|| Arc::clone(&existing.entry))
+    }
+
+    fn compile(
+        &self,
+        name: &str,
+        component: &[u8],
+        (digest, inspected): (&str, Inspected),
+    ) -> Result<Compiled, DeployError> {
+        let engine = self.engine().map_err(DeployError::Storage)?;
+        let compilation = self.compiler.begin(Compiling {
+            plugin: name.to_owned(),
+            since_ms: self.clock.now_ms(),
+            size_bytes: component.len() as u64,
+        })?;
+        compilation
+            .run(&engine, component, digest)
+            .map_err(|reason| DeployError::Refused(vec![reason]))?;
+        Compiled::new(&engine, component, inspected).map_err(DeployError::Refused)
     }
 
     /// Makes a kept revision active again; without a number the one before the active. Nothing is compiled that was compiled
@@ -160,8 +225,9 @@ impl PluginHost {
         let component = self.artifacts.get(&revision.digest)?;
         // It was within the bound when it was deployed; a bound that was lowered since stops no running plugin.
         let inspected = inspect(&component, u64::MAX).map_err(|reasons| reasons.join("; "))?;
-        let compiled = Compiled::new(&self.engine()?, &component, inspected)
-            .map_err(|reasons| reasons.join("; "))?;
+        let compiled = self
+            .compile(name, &component, (&revision.digest, inspected))
+            .map_err(|error| error.to_string())?;
         Ok(self.activate(name, revision, compiled, metrics))
     }
 
@@ -213,20 +279,15 @@ impl PluginHost {
             .map(|revision| revision.digest.as_str())
             .collect();
         self.artifacts.retain(&digests);
+        compile::retain_marks(&self.directory.join(CACHE), &digests);
         self.plugins.store(Arc::new(plugins));
     }
 
     /// Faults on made-up records are found here instead of on a client's. Whatever comes of it is none of the live revision's
     /// doing, and counted nowhere.
     fn dry_run(active: &Active) -> Result<(), String> {
-        let origin = BatchOrigin {
-            topic: DRY_RUN,
-            partition: 0,
-            base_sequence: None,
-        };
         let world = active.world();
-        let outcome =
-            active.try_out(|guest| control::ask(guest, world, &origin, control::PARTITIONS));
+        let outcome = active.try_out(|guest| control::ask(guest, world, &control::ORIGIN));
         match outcome {
             Err(kind) if !kind.is_answer() => Err(format!("in its dry run it {kind}")),
             _ => Ok(()),
@@ -240,7 +301,7 @@ impl PluginHost {
         }
         Ok(engine
             .insert(PluginEngine::start(
-                &self.directory.join("cache"),
+                &self.directory.join(CACHE),
                 usize::try_from(self.config.max_total_memory_bytes).unwrap_or(usize::MAX),
             )?)
             .clone())
@@ -253,14 +314,6 @@ impl Deployed {
             .revisions
             .iter()
             .find(|kept| kept.revision == self.entry.active)
-    }
-
-    /// Whether the active revision runs and is the same component with the same configuration.
-    fn answers_as(&self, revision: &PluginRevision) -> bool {
-        self.active.is_ok()
-            && self.active_revision().is_some_and(|active| {
-                active.digest == revision.digest && active.config == revision.config
-            })
     }
 }
 

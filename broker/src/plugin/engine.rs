@@ -42,18 +42,10 @@ impl std::fmt::Debug for PluginEngine {
 }
 
 impl PluginEngine {
-    /// Compiled code is kept under `cache`, a folder that only this broker writes: it is loaded as native code. Instances hold
-    /// `max_memory` bytes of linear memory in sum.
+    /// Compiled code is kept under `cache`, a folder that only this broker and its compilers write: it is loaded as native code.
+    /// Instances hold `max_memory` bytes of linear memory in sum.
     pub fn start(cache: &Path, max_memory: usize) -> Result<Self, String> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(cache)
-            .map_err(|error| format!("{}: {error}", cache.display()))?;
-        let mut settings = CacheConfig::new();
-        settings.with_directory(cache);
-        let cache =
-            Cache::new(settings).map_err(|error| format!("{}: {error:#}", cache.display()))?;
+        let cache = open_cache(cache)?;
         let engine = Engine::new(config(cache.clone()).allocation_strategy(pooled()))
             .or_else(|refusal| {
                 // Reserving address space is what a container's or a shell's limit may forbid.
@@ -83,6 +75,26 @@ impl PluginEngine {
     }
 }
 
+/// An engine that compiles as the broker's does, and runs nothing.
+pub fn compiler(cache: &Path) -> Result<(Engine, Cache), String> {
+    let cache = open_cache(cache)?;
+    let engine = Engine::new(&config(cache.clone()))
+        .map_err(|error| format!("the WebAssembly compiler does not start: {error:#}"))?;
+    Ok((engine, cache))
+}
+
+fn open_cache(folder: &Path) -> Result<Cache, String> {
+    fs::DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(folder)
+        .map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut settings = CacheConfig::new();
+    settings.with_directory(folder);
+    Cache::new(settings).map_err(|error| format!("{}: {error:#}", folder.display()))
+}
+
+/// Whatever decides what compiled code is like; the way memory is allocated does not.
 fn config(cache: Cache) -> Config {
     let mut config = Config::new();
     config

@@ -129,6 +129,8 @@ pub enum DeployError {
     MissingRevision(String, u32),
     #[error("plugin {0} keeps no revision before the active one ({1})")]
     NothingEarlier(String, u32),
+    #[error("plugin {0} is being compiled already")]
+    Busy(String),
     #[error("plugin {0} is in use by {1}")]
     InUse(String, String),
     #[error("{0}")]

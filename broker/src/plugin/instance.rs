@@ -136,7 +136,6 @@ impl Instance {
     pub fn assign(
         &mut self,
         origin: &BatchOrigin<'_>,
-        partition_count: u32,
         records: &[Record],
     ) -> Result<Vec<u32>, FailureKind> {
         let Function::Assign(function) = &self.function else {
@@ -152,14 +151,14 @@ impl Instance {
         self.calls += 1;
         let arguments = (
             Arc::clone(&self.arguments.origin),
-            partition_count,
+            origin.partition_count,
             Arc::clone(&self.arguments.batch),
         );
         let (answer,) = enter(&self.compiled.engine, &mut self.store, limits, |store| {
             function.call(store, arguments)
         })?;
         let answer: Assignment = answer.map_err(call_error)?;
-        columns::partitions(answer, records.len(), partition_count)
+        columns::partitions(answer, records.len(), origin.partition_count)
             .map_err(FailureKind::BadOutput)?
             .map_err(FailureKind::Rejected)
     }

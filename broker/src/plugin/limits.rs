@@ -58,6 +58,10 @@ impl MemoryBudget {
         self.used.fetch_sub(bytes, Ordering::Relaxed);
     }
 
+    pub fn used(&self) -> usize {
+        self.used.load(Ordering::Relaxed)
+    }
+
     /// More than half is taken: no instance waits for a next call then.
     pub fn is_scarce(&self) -> bool {
         self.used.load(Ordering::Relaxed) > self.limit / 2

@@ -8,7 +8,7 @@
 //! bounded, its answers are checked, and after a fault its instance is thrown away. A change (deploy, roll back, remove) is
 //! seen by the next call and never within one.
 //!
-//! A call runs on the calling thread. One of `Effort::Quick` is over within two milliseconds or is given up, so that it may be made
+//! A call runs on the calling thread, and the serving threads are not for long ones: [`workers`] has others. One of `Effort::Quick` is over within two milliseconds or is given up, so that it may be made
 //! on a thread that serves others; whoever makes one of `Effort::Full` has a thread for it.
 
 mod active;
@@ -16,6 +16,7 @@ mod bindings;
 mod bisect;
 mod breaker;
 mod columns;
+mod compile;
 mod component;
 mod control;
 mod decisions;
@@ -27,19 +28,22 @@ mod instance;
 mod limits;
 mod pool;
 mod rate;
+mod schedule;
 mod store;
 mod wasi;
+mod workers;
 
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use self::active::{Active, CallSite, Outcome};
+use self::compile::Compiler;
 use self::component::World;
 use self::engine::PluginEngine;
 use self::host::GuestMetrics;
@@ -47,18 +51,25 @@ pub use self::instance::AuthorizerCaller;
 use self::store::Artifacts;
 use crate::catalog::{Catalog, PluginEntry};
 use crate::config::PluginConfig;
-use crate::env::Clock;
+use crate::env::{self, Clock};
 use crate::log::records::Record;
 use crate::observe::Metrics;
 
+pub use self::compile::{Compiling, compile_in_child};
 use self::failure::INPUT;
 pub use self::failure::{DeployError, FailureKind, PluginFailure, RecordReject};
 pub use self::host::{GuestSeries, GuestValue, Labels};
 pub use self::store::RevisionStore;
+pub use self::workers::{Job, LaneKey, Turn, Workers};
+
+/// The folder of compiled code, in the plugins' own.
+const CACHE: &str = "cache";
 
 /// Actions that an authorizer is asked about at once: its deadline is for so many.
 const MAX_ACTIONS: usize = 256;
 
+/// What calls may be expected to take that are made on a serving thread.
+const QUICK: Duration = Duration::from_millis(1);
 /// Time for all that one request asks of an authorizer, in its deadlines.
 const AUTHORIZING_DEADLINES: u32 = 16;
 
@@ -71,9 +82,11 @@ pub struct PluginHost {
     clock: Clock,
     artifacts: Artifacts,
     engine: Mutex<Option<PluginEngine>>,
+    compiler: Compiler,
     /// Held by whoever changes `plugins`.
     change: Mutex<()>,
     plugins: ArcSwap<Plugins>,
+    workers: Workers,
 }
 
 type Plugins = BTreeMap<String, Arc<Deployed>>;
@@ -91,6 +104,8 @@ struct Deployed {
 pub struct BatchOrigin<'a> {
     pub topic: &'a str,
     pub partition: i32,
+    /// Of the topic.
+    pub partition_count: u32,
     pub base_sequence: Option<i32>,
 }
 
@@ -205,6 +220,8 @@ impl PluginHost {
         let directory = std::path::absolute(directory)
             .map_err(|error| format!("{}: {error}", directory.display()))?;
         let host = Self {
+            compiler: Compiler::new(&config, directory.join(CACHE)),
+            workers: Workers::new(config.workers, config.max_queued_bytes),
             artifacts: Artifacts::new(directory.clone()),
             directory,
             config,
@@ -260,6 +277,16 @@ impl PluginHost {
             .map(|revision| revision.world.clone())
     }
 
+    /// What is being compiled at this moment.
+    pub fn compiling(&self) -> Vec<Compiling> {
+        self.compiler.running()
+    }
+
+    /// Ends what is being compiled under this name; false when nothing is. Its deployment is refused then.
+    pub fn cancel(&self, name: &str) -> bool {
+        self.compiler.cancel(name)
+    }
+
     /// Sorted by name.
     pub fn status(&self) -> Vec<PluginStatus> {
         let plugins = self.plugins.load();
@@ -280,6 +307,12 @@ impl PluginHost {
             .collect()
     }
 
+    /// Linear memory of all instances.
+    pub fn memory_bytes(&self) -> usize {
+        let engine = self.engine.lock();
+        engine.as_ref().map_or(0, |engine| engine.memory().used())
+    }
+
     /// The metrics that plugins keep about their own work, for export under their names.
     pub fn guest_series(&self) -> Vec<GuestSeries> {
         let plugins = self.plugins.load();
@@ -289,23 +322,70 @@ impl PluginHost {
             .collect()
     }
 
-    /// Whether calls of all these plugins have been short of late.
-    pub fn are_quick<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
+    /// The threads for calls of `Effort::Full`.
+    pub fn workers(&self) -> &Workers {
+        &self.workers
+    }
+
+    /// What a batch is told for which the workers have no room.
+    pub fn overloaded(&self, plugin: &str) -> PluginFailure {
+        let bytes = self.config.max_queued_bytes;
+        let kind = FailureKind::Overloaded(format!(
+            "batches of {bytes} bytes wait for plugins at most, half of what is free for one topic (plugins.max-queued-bytes)"
+        ));
+        self.metrics.plugin_fault(plugin, kind.name());
+        PluginFailure {
+            plugin: plugin.to_owned(),
+            revision: self.revision(plugin),
+            kind,
+        }
+    }
+
+    /// Of a batch that is too large for a quick call.
+    pub fn not_quick(&self, plugin: &str) -> PluginFailure {
+        PluginFailure {
+            plugin: plugin.to_owned(),
+            revision: self.revision(plugin),
+            kind: FailureKind::NotQuick,
+        }
+    }
+
+    /// What a batch is told whose call was not made or broke off.
+    pub fn interrupted(&self, plugin: &str) -> PluginFailure {
+        PluginFailure {
+            plugin: plugin.to_owned(),
+            revision: self.revision(plugin),
+            kind: FailureKind::Unavailable("the broker ends, or the call broke off".into()),
+        }
+    }
+
+    fn revision(&self, plugin: &str) -> u32 {
         let plugins = self.plugins.load();
-        names.all(|name| {
+        plugins.get(plugin).map_or(0, |plugin| plugin.entry.active)
+    }
+
+    /// Whether calls of all these plugins on a batch of so many bytes are likely to be over in a millisecond, by those of late.
+    pub fn are_quick<'a>(&self, names: impl Iterator<Item = &'a str>, bytes: usize) -> bool {
+        let plugins = self.plugins.load();
+        let mut left = QUICK;
+        for name in names {
             let active = plugins
                 .get(name)
                 .and_then(|plugin| plugin.active.as_ref().ok());
-            active.is_some_and(|active| active.is_quick())
-        })
+            let likely = active.map_or(Duration::MAX, |active| active.likely(bytes));
+            match left.checked_sub(likely) {
+                Some(rest) => left = rest,
+                None => return false,
+            }
+        }
+        true
     }
 
-    /// One partition for each record, each below `partition_count` or `KEEP_PARTITION`.
+    /// One partition for each record, each below the topic's partition count or `KEEP_PARTITION`.
     pub fn assign(
         &self,
         plugin: &str,
         origin: &BatchOrigin<'_>,
-        partition_count: u32,
         records: &[Record],
         terms: Terms,
     ) -> Result<Vec<u32>, PluginFailure> {
@@ -315,12 +395,12 @@ impl PluginHost {
             site,
             |guest, range| {
                 let part = &records[range.clone()];
-                match guest.assign(&origin.of_part(records, &range), partition_count, part) {
+                match guest.assign(&origin.of_part(records, &range), part) {
                     Err(FailureKind::Rejected(rejects)) => Ok(Err(rejects)),
                     answer => answer.map(Ok),
                 }
             },
-            |guest| control::ask(guest, World::Partitioner, origin, partition_count),
+            |guest| control::ask(guest, World::Partitioner, origin),
         );
         let settled = outcome.and_then(|outcome| match outcome {
             Outcome::Whole(answer) => Ok(answer),
@@ -364,7 +444,7 @@ impl PluginHost {
         let outcome = active.call(
             site,
             |guest, range| guest.apply(&origin.of_part(records, &range), &records[range.clone()]),
-            |guest| control::ask(guest, World::Transform, origin, control::PARTITIONS),
+            |guest| control::ask(guest, World::Transform, origin),
         );
         let answer = outcome.and_then(|outcome| match outcome {
             Outcome::Whole(answer) => Ok(answer),
@@ -419,7 +499,16 @@ impl PluginHost {
                 ))));
             }
             let asked: Vec<_> = indexes.iter().map(|index| &actions[*index]).collect();
-            let answers = self.ask_authorizer(&active, caller, &asked)?;
+            let ask = |effort| self.ask_authorizer(&active, caller, &asked, effort);
+            let quick = match active.likely(0) < QUICK && unknown.len() <= MAX_ACTIONS {
+                true => Some(ask(Effort::Quick)),
+                false => None,
+            };
+            let answers = match quick {
+                Some(Ok(answers)) => answers,
+                Some(Err(failure)) if failure.kind != FailureKind::NotQuick => return Err(failure),
+                _ => env::in_place(|| ask(Effort::Full))?,
+            };
             let now = self.clock.now_ms();
             for ((index, action), answer) in indexes.iter().zip(asked).zip(answers) {
                 verdicts[*index] = Some(answer.0.clone());
@@ -438,23 +527,19 @@ impl PluginHost {
         active: &Active,
         caller: &AuthorizerCaller<'_>,
         asked: &[&PluginAction],
+        effort: Effort,
     ) -> Result<Vec<(Verdict, u32)>, PluginFailure> {
         let site = CallSite {
             metrics: &self.metrics,
             topic: "",
             partition: -1,
             count: asked.len(),
-            effort: Effort::Full,
-        };
-        let dry_run = BatchOrigin {
-            topic: "",
-            partition: 0,
-            base_sequence: None,
+            effort,
         };
         let outcome = active.call(
             site,
             |guest, range| guest.check(caller, &asked[range]),
-            |guest| control::ask(guest, World::Authorizer, &dry_run, control::PARTITIONS),
+            |guest| control::ask(guest, World::Authorizer, &control::ORIGIN),
         )?;
         let parts = match outcome {
             Outcome::Whole(answers) => return Ok(answers),

@@ -8,7 +8,7 @@ mod users;
 use std::sync::Arc;
 
 use axum::Router;
-use axum::routing::{get, post, put};
+use axum::routing::{delete, get, post, put};
 
 use super::Shared;
 
@@ -30,8 +30,11 @@ pub(super) fn guarded() -> Router<Arc<Shared>> {
         .route("/v1/plugins", get(plugins::list))
         .route(
             "/v1/plugins/{name}",
-            put(plugins::deploy).delete(plugins::remove),
+            get(plugins::describe)
+                .put(plugins::deploy)
+                .delete(plugins::remove),
         )
+        .route("/v1/plugins/{name}/compilation", delete(plugins::cancel))
         .route("/v1/plugins/{name}/rollback", post(plugins::roll_back))
         .route("/v1/users", get(users::list))
         .route(

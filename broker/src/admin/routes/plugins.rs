@@ -1,4 +1,4 @@
-//! Plugins of the running broker: deployed, listed, rolled back and removed. Every call that changes something answers when
+//! Plugins of the running broker: deployed, listed, rolled back and removed; compilations ended. Every call that changes something answers when
 //! the change is in effect.
 
 use std::collections::BTreeMap;
@@ -16,16 +16,39 @@ use crate::admin::error::ApiError;
 use crate::admin::listener::Peer;
 use crate::catalog::PluginEntry;
 use crate::observe::audit;
+use crate::plugin::{Compiling, DeployError};
 
 pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
+    let host = &shared.state.plugins;
+    Json(json!({ "plugins": described(&shared), "compiling": compiling(&host.compiling()) }))
+}
+
+/// One plugin, or a component of that name that is on its way.
+pub(super) async fn describe(
+    State(shared): State<Arc<Shared>>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let mut plugin = described(&shared)
+        .into_iter()
+        .find(|plugin| plugin["name"] == name.as_str());
+    let all = shared.state.plugins.compiling();
+    if let Some(one) = all.iter().find(|one| one.plugin == name) {
+        let status = json!({ "since_ms": one.since_ms, "size_bytes": one.size_bytes });
+        let plugin = plugin.get_or_insert_with(|| json!({ "name": name, "revisions": [] }));
+        plugin["compiling"] = status;
+    }
+    let missing = || DeployError::Missing(name.clone()).into();
+    plugin.map(Json).ok_or_else(missing)
+}
+
+fn described(shared: &Shared) -> Vec<Value> {
     let host = &shared.state.plugins;
     let status: BTreeMap<_, _> = host
         .status()
         .into_iter()
         .map(|status| (status.name.clone(), status))
         .collect();
-    let plugins: Vec<Value> = host
-        .list()
+    host.list()
         .iter()
         .map(|entry| {
             let status = status.get(&entry.name);
@@ -39,8 +62,26 @@ pub(super) async fn list(State(shared): State<Arc<Shared>>) -> Json<Value> {
                 "revisions": entry.revisions,
             })
         })
-        .collect();
-    Json(json!({ "plugins": plugins }))
+        .collect()
+}
+
+fn compiling(all: &[Compiling]) -> Vec<Value> {
+    let one = |one: &Compiling| json!({ "name": one.plugin, "since_ms": one.since_ms, "size_bytes": one.size_bytes });
+    all.iter().map(one).collect()
+}
+
+/// Ends the compilation of a component; its deployment is refused.
+pub(super) async fn cancel(
+    State(shared): State<Arc<Shared>>,
+    ConnectInfo(Peer(peer)): ConnectInfo<Peer>,
+    Path(name): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    if !shared.state.plugins.cancel(&name) {
+        let detail = format!("nothing is being compiled for plugin {name}");
+        return Err(ApiError::new(StatusCode::NOT_FOUND, "not-found", detail));
+    }
+    audit::changed("plugin compilation cancelled", &name, &peer.to_string());
+    Ok(Json(json!({ "cancelled": name })))
 }
 
 #[derive(Deserialize)]
@@ -57,7 +98,8 @@ pub(super) async fn deploy(
     body: Body,
 ) -> Result<Json<Value>, ApiError> {
     let config = plugin_config(deployment.config.as_deref())?;
-    let _place = shared.deployments.try_acquire().map_err(|_| {
+    let place = Arc::clone(&shared.deployments).try_acquire_owned();
+    let place = place.map_err(|_| {
         ApiError::new(
             StatusCode::SERVICE_UNAVAILABLE,
             "busy",
@@ -79,11 +121,22 @@ pub(super) async fn deploy(
         )
     })?;
     let host = shared.state.plugins.clone();
-    let deployed = name.clone();
-    let entry = tokio::task::spawn_blocking(move || host.deploy(&deployed, &component, config))
-        .await
-        .map_err(ApiError::internal)??;
-    audit::changed("plugin deployed", &name, &peer.to_string());
+    // A task of its own: it goes on, and its end is in the audit trail, also when whoever asked for it has gone.
+    let deployment = tokio::spawn(async move {
+        let (deployed, _place) = (name.clone(), place);
+        let outcome =
+            tokio::task::spawn_blocking(move || host.deploy(&deployed, &component, config))
+                .await
+                .map_err(ApiError::internal)
+                .and_then(|outcome| outcome.map_err(ApiError::from));
+        let what = match &outcome {
+            Ok(_) => "plugin deployed",
+            Err(_) => "plugin deployment refused",
+        };
+        audit::changed(what, &name, &peer.to_string());
+        outcome
+    });
+    let entry = deployment.await.map_err(ApiError::internal)??;
     Ok(Json(answer(&entry)))
 }
 

@@ -37,11 +37,12 @@ use crate::kafka::ResponseError;
 use crate::kafka::apis::{Answer, FirstError, IntoAnswer, ServeError};
 use crate::kafka::context::Context;
 use crate::kafka::error::{append_code, plugin_code, transaction_code};
-use crate::kafka::placement::{self, Placed, PlacementError};
+use crate::kafka::lanes::{Later, Membership, Passage, Passing};
+use crate::kafka::placement::{Placed, PlacementError};
 use crate::kafka::resources;
 use crate::kafka::topics::TopicHandle;
 use crate::log::batch::{Batch, BatchHeader, Compression};
-use crate::log::{AppendError, Commit, PartitionLog, RecordError};
+use crate::log::{AppendError, Appended, Commit, PartitionLog, RecordError};
 use crate::plugin::RecordReject;
 use crate::types::Offset;
 
@@ -98,10 +99,13 @@ impl From<AppendError> for Refusal {
     }
 }
 
-impl From<PlacementError> for Refusal {
-    fn from(error: PlacementError) -> Self {
+impl Refusal {
+    fn of_placement(version: i16, error: PlacementError) -> Self {
         match error {
             PlacementError::Append(error) => error.into(),
+            PlacementError::Transaction(error) => {
+                Self::new(transaction_refusal(version, &error), error.to_string())
+            }
             PlacementError::Plugin(failure) => {
                 Self::new(plugin_code(&failure.kind), failure.to_string())
             }
@@ -121,12 +125,29 @@ impl From<PlacementError> for Refusal {
     }
 }
 
+/// A partition's place in the answer: the topic's and its own.
+type Place = (usize, usize);
+
 /// What `acks=all` waits for, and where in the answer it belongs.
 struct Wait {
-    topic: usize,
-    partition: usize,
+    place: Place,
     log: Arc<PartitionLog>,
     offset: Offset,
+}
+
+/// What is to be awaited before the answer.
+#[derive(Default)]
+struct Awaited {
+    commits: Vec<Wait>,
+    /// Batches whose turn to go through plugins has not come.
+    passing: Vec<(Place, Later)>,
+}
+
+impl Awaited {
+    fn commit(&mut self, place: Place, waits: Vec<(Arc<PartitionLog>, Offset)>) {
+        let wait = |(log, offset)| Wait { place, log, offset };
+        self.commits.extend(waits.into_iter().map(wait));
+    }
 }
 
 /// What all partitions of a request have in common.
@@ -140,7 +161,7 @@ struct Request<'a> {
 pub async fn handle(context: &Context, request: ProduceRequest) -> ProduceAnswer {
     let acks = request.acks;
     let is_awaited = acks == -1;
-    let mut waits = Vec::new();
+    let mut awaited = Awaited::default();
     let mut response = ProduceResponse::default();
     let (common, refused) = match check(context, &request) {
         Ok(common) => (common, None),
@@ -161,10 +182,11 @@ pub async fn handle(context: &Context, request: ProduceRequest) -> ProduceAnswer
         };
         response
             .responses
-            .push(produce_topic(&common, index, topic, handle, &mut waits));
+            .push(produce_topic(&common, index, topic, handle, &mut awaited));
     }
+    await_passing(context.version, &mut awaited, &mut response).await;
     if is_awaited {
-        await_commits(context, waits, &mut response).await;
+        await_commits(context, awaited.commits, &mut response).await;
     }
     ProduceAnswer {
         response,
@@ -234,33 +256,28 @@ fn produce_topic(
     index: usize,
     topic: TopicProduceData,
     handle: Result<Arc<TopicHandle>, Refusal>,
-    waits: &mut Vec<Wait>,
+    awaited: &mut Awaited,
 ) -> TopicProduceResponse {
     let version = request.context.version;
     let mut partitions = Vec::with_capacity(topic.partition_data.len());
     for data in topic.partition_data {
-        let placed = match &handle {
+        let produced = match &handle {
             Ok(handle) => produce_partition(request, handle, &data),
             Err(refusal) => Err(Refusal::new(refusal.code, refusal.message.as_str())),
         };
-        partitions.push(match placed {
-            Ok(placed) => {
-                let wait = |(log, offset)| Wait {
-                    topic: index,
-                    partition: partitions.len(),
-                    log,
-                    offset,
-                };
-                waits.extend(placed.waits.into_iter().map(wait));
-                let appended = placed.appended;
+        let place = (index, partitions.len());
+        partitions.push(match produced {
+            Ok(Passing::Done(Ok(placed))) => {
+                awaited.commit(place, placed.waits);
+                written(version, data.index, &placed.appended)
+            }
+            Ok(Passing::Done(Err(error))) => {
+                let refusal = Refusal::of_placement(version, error);
+                refuse(version, &topic.name, data.index, refusal)
+            }
+            Ok(Passing::Later(later)) => {
+                awaited.passing.push((place, later));
                 accepted(version, data.index)
-                    .with_base_offset(appended.base_offset)
-                    .with_log_append_time_ms(appended.log_append_time.unwrap_or(-1))
-                    .with_log_start_offset(if version >= 5 {
-                        appended.log_start_offset
-                    } else {
-                        -1
-                    })
             }
             Err(refusal) => refuse(version, &topic.name, data.index, refusal),
         });
@@ -277,6 +294,17 @@ fn accepted(version: i16, index: i32) -> PartitionProduceResponse {
     } else {
         answer
     }
+}
+
+fn written(version: i16, index: i32, appended: &Appended) -> PartitionProduceResponse {
+    accepted(version, index)
+        .with_base_offset(appended.base_offset)
+        .with_log_append_time_ms(appended.log_append_time.unwrap_or(-1))
+        .with_log_start_offset(if version >= 5 {
+            appended.log_start_offset
+        } else {
+            -1
+        })
 }
 
 fn refuse(
@@ -304,9 +332,9 @@ fn refuse(
 
 fn produce_partition(
     request: &Request<'_>,
-    handle: &TopicHandle,
+    handle: &Arc<TopicHandle>,
     data: &PartitionProduceData,
-) -> Result<Placed, Refusal> {
+) -> Result<Passing, Refusal> {
     let log = handle.log(data.index).ok_or_else(|| {
         let count = handle.logs.len();
         let message = format!(
@@ -316,71 +344,93 @@ fn produce_partition(
         Refusal::new(ResponseError::UnknownTopicOrPartition, message)
     })?;
     let batch = only_batch(request, (handle, data.index), log, data.records.clone())?;
+    let transaction = match batch.header.is_transactional() {
+        true => Some(membership(request)?),
+        false => None,
+    };
+    let index = usize::try_from(data.index).unwrap_or(usize::MAX);
+    let plugins = handle.is_placed || handle.plugins().next().is_some();
+    match handle.lanes.get(index) {
+        Some(lane) if plugins || lane.is_busy() => {
+            let passage = Passage {
+                services: request.context.services.clone(),
+                topic: handle.clone(),
+                partition: data.index,
+                batch,
+                transaction,
+            };
+            Ok(passage.start(lane, request.context.session.number))
+        }
+        _ => append(request, (handle, data.index, log), batch, transaction)
+            .map(|placed| Passing::Done(Ok(placed))),
+    }
+}
+
+/// The way of a batch without plugins: appended as it came, at once.
+fn append(
+    request: &Request<'_>,
+    (handle, partition, log): (&TopicHandle, i32, &Arc<PartitionLog>),
+    batch: Batch,
+    transaction: Option<Membership>,
+) -> Result<Placed, Refusal> {
     let (bytes, records) = (
         batch.bytes.len() as u64,
         u64::try_from(batch.header.record_count).unwrap_or(0),
     );
-    let services = &request.context.services;
     let producer = Producer {
         id: batch.header.producer_id,
         epoch: batch.header.producer_epoch,
     };
-    let is_transactional = batch.header.is_transactional();
-    let append = || -> Result<Placed, Refusal> {
-        if !handle.is_placed && handle.plugins().next().is_none() {
-            let appended = match request.is_awaited {
-                true => log.append_awaited(batch)?,
-                false => log.append(batch)?,
+    let write = || match request.is_awaited {
+        true => log.append_awaited(batch),
+        false => log.append(batch),
+    };
+    let services = &request.context.services;
+    let appended = match &transaction {
+        None => write()?,
+        Some(membership) => {
+            let target = Target {
+                transactional_id: &membership.transactional_id,
+                producer,
+                topic: handle.topic.name.as_str(),
+                partition,
+                version: membership.version,
             };
-            return Ok(Placed {
-                appended,
-                waits: vec![(log.clone(), appended.last_offset)],
-            });
+            // While the transaction cannot end.
+            services
+                .transactions
+                .write(&target, write)
+                .map_err(|error| {
+                    let code = transaction_refusal(request.context.version, &error);
+                    Refusal::new(code, error.to_string())
+                })??
         }
-        let bound = usize::try_from(services.config.plugins.max_decompressed_bytes);
-        let bound = bound.unwrap_or(usize::MAX);
-        let placed = placement::place(&services.plugins, handle, data.index, batch, bound)?;
-        Ok(placed)
     };
-    let placed = match is_transactional {
-        true => in_transaction(request, producer, (handle, data.index), append)?,
-        false => append()?,
-    };
-    if !placed.appended.duplicate {
+    if !appended.duplicate {
         services
             .metrics
             .produced(handle.topic.name.as_str(), bytes, records);
     }
-    Ok(placed)
+    Ok(Placed {
+        appended,
+        waits: vec![(log.clone(), appended.last_offset)],
+    })
 }
 
-/// Appends while the transaction cannot end.
-fn in_transaction(
-    request: &Request<'_>,
-    producer: Producer,
-    (handle, partition): (&TopicHandle, i32),
-    append: impl FnOnce() -> Result<Placed, Refusal>,
-) -> Result<Placed, Refusal> {
-    let id = request.transactional_id.as_deref().ok_or_else(|| {
+fn membership(request: &Request<'_>) -> Result<Membership, Refusal> {
+    let id = request.transactional_id.clone().ok_or_else(|| {
         Refusal::new(
             ResponseError::TransactionalIdAuthorizationFailed,
             "a transactional batch needs a request with a transactional id",
         )
     })?;
-    let version = request.context.version;
-    let target = Target {
+    Ok(Membership {
         transactional_id: id,
-        producer,
-        topic: handle.topic.name.as_str(),
-        partition,
-        version: match version < ADDS_PARTITIONS_FROM {
+        version: match request.context.version < ADDS_PARTITIONS_FROM {
             true => ClientVersion::KeepsEpoch,
             false => ClientVersion::BumpsEpoch,
         },
-    };
-    let written = request.context.services.transactions.write(&target, append);
-    written
-        .map_err(|error| Refusal::new(transaction_refusal(version, &error), error.to_string()))?
+    })
 }
 
 /// Old versions are told with codes on which their clients do the right thing.
@@ -444,11 +494,34 @@ async fn await_commits(context: &Context, waits: Vec<Wait>, response: &mut Produ
         let Err(error) = outcome else {
             continue;
         };
-        let topic = &mut response.responses[wait.topic];
-        let index = topic.partition_responses[wait.partition].index;
-        topic.partition_responses[wait.partition] =
-            refuse(context.version, &topic.name, index, error.into());
+        answer_at(response, wait.place, |topic, index| {
+            refuse(context.version, topic, index, error.into())
+        });
     }
+}
+
+/// Answers for the batches that went through plugins elsewhere, in whatever order they come.
+async fn await_passing(version: i16, awaited: &mut Awaited, response: &mut ProduceResponse) {
+    for (place, later) in std::mem::take(&mut awaited.passing) {
+        let outcome = later.outcome().await;
+        answer_at(response, place, |topic, index| match outcome {
+            Ok(placed) => {
+                awaited.commit(place, placed.waits);
+                written(version, index, &placed.appended)
+            }
+            Err(error) => refuse(version, topic, index, Refusal::of_placement(version, error)),
+        });
+    }
+}
+
+fn answer_at(
+    response: &mut ProduceResponse,
+    (topic, partition): Place,
+    answer: impl FnOnce(&TopicName, i32) -> PartitionProduceResponse,
+) {
+    let topic = &mut response.responses[topic];
+    let index = topic.partition_responses[partition].index;
+    topic.partition_responses[partition] = answer(&topic.name, index);
 }
 
 /// Lets the caller go on: it starts the requests that have arrived, and then asks for the answers.

@@ -15,6 +15,7 @@ const PARTITIONS: u32 = 12;
 const ORIGIN: BatchOrigin<'static> = BatchOrigin {
     topic: "measured",
     partition: 0,
+    partition_count: PARTITIONS,
     base_sequence: None,
 };
 
@@ -79,7 +80,7 @@ impl Case for Call {
     fn run(&mut self) {
         let plugins = &self.bed.services().plugins;
         if self.is_partitioner {
-            let assigned = plugins.assign("measured", &ORIGIN, PARTITIONS, &self.records, TERMS);
+            let assigned = plugins.assign("measured", &ORIGIN, &self.records, TERMS);
             black_box(assigned.expect("the plugin assigns"));
         } else {
             let answer = plugins.transform("measured", &ORIGIN, &self.records, TERMS);
