@@ -10,8 +10,8 @@ use kafka_protocol::messages::write_txn_markers_request::{
 use kafka_protocol::messages::{
     CreateAclsRequest, CreateTopicsRequest, DeleteGroupsRequest, DeleteTopicsRequest,
     DescribeAclsRequest, DescribeGroupsRequest, DescribeLogDirsRequest, FindCoordinatorRequest,
-    HeartbeatRequest, LeaveGroupRequest, ListGroupsRequest, OffsetFetchRequest, SyncGroupRequest,
-    WriteTxnMarkersRequest,
+    HeartbeatRequest, LeaveGroupRequest, ListGroupsRequest, OffsetDeleteRequest,
+    OffsetFetchRequest, SyncGroupRequest, WriteTxnMarkersRequest,
 };
 
 use crate::create_acls::allow_read;
@@ -99,6 +99,8 @@ fn groups_are_closed_to_strangers() {
     assert_eq!(ask(client, 5, &describe).groups[0].error_code, GROUP);
     let delete = DeleteGroupsRequest::default().with_groups_names(vec![id()]);
     assert_eq!(ask(client, 2, &delete).results[0].error_code, GROUP);
+    let delete = OffsetDeleteRequest::default().with_group_id(id());
+    assert_eq!(ask(client, 0, &delete).error_code, GROUP);
     let list = ask(client, 4, &ListGroupsRequest::default());
     assert_eq!((list.error_code, list.groups.len()), (0, 0));
 }

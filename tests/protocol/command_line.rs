@@ -1,16 +1,21 @@
-//! `tidegate transaction`: what an operator sees of transactions, and how one is ended from outside.
+//! `tidegate transaction`: what an operator sees of transactions, and how one is ended from outside. `tidegate group
+//! delete-offsets`: how a topic that a group left is forgotten.
 
 use std::process::Command;
 
 use harness::{Broker, RawClient, tidegate_binary};
 
-use crate::support::broker_with_orders;
+use crate::support::{broker_with_orders, commit};
 use crate::transactions::{add, batch_of, committed_view, init, produce};
 
-/// Runs the command against the broker: whether it succeeded, and what it said.
 fn transaction(broker: &Broker, arguments: &[&str]) -> (bool, String) {
+    run(broker, "transaction", arguments)
+}
+
+/// Runs a command against the broker: whether it succeeded, and what it said.
+fn run(broker: &Broker, command: &str, arguments: &[&str]) -> (bool, String) {
     let output = Command::new(tidegate_binary())
-        .arg("transaction")
+        .arg(command)
         .args(arguments)
         .args(["--bootstrap", &broker.tcp().to_string()])
         .output()
@@ -109,4 +114,23 @@ fn only_what_no_coordinator_knows_hangs() {
     let (succeeded, aborted) = abort(&["0", "--force"]);
     assert!(succeeded, "{aborted}");
     assert_eq!(committed_view(&mut client, 0).0, 2);
+}
+
+#[test]
+fn offsets_of_a_group_are_deleted_by_topic_and_partition() {
+    let (broker, mut client) = broker_with_orders();
+    for partition in 0..4 {
+        commit(&mut client, "billing", partition, 7);
+    }
+    let group = |arguments: &[&str]| run(&broker, "group", arguments);
+    let left = || group(&["describe", "billing"]).1.matches("orders").count();
+    let delete = ["delete-offsets", "billing", "--topic"];
+    let (succeeded, said) = group(&[&delete[..], &["orders:1,3"]].concat());
+    assert!(succeeded && said.contains("2 offsets"), "{said}");
+    assert_eq!(left(), 2);
+    let (succeeded, said) = group(&[&delete[..], &["orders"]].concat());
+    assert!(succeeded && said.contains("2 offsets"), "{said}");
+    assert_eq!(left(), 0);
+    let (succeeded, said) = group(&[&delete[..], &["orders"]].concat());
+    assert!(!succeeded && said.contains("committed nothing"), "{said}");
 }

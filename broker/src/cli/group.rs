@@ -17,6 +17,7 @@ use super::output::{Listing, counted, print_json, print_line};
                   tidegate group reset-offsets billing --topic orders --to-earliest            # shows what would change\n  \
                   tidegate group reset-offsets billing --topic orders --to-earliest --execute\n  \
                   tidegate group reset-offsets billing --all-topics --to-datetime 2025-01-31T09:00:00Z --execute\n  \
+                  tidegate group delete-offsets billing --topic orders                         # which it no longer reads\n  \
                   tidegate group delete billing"
 )]
 pub struct GroupCommand {
@@ -39,6 +40,16 @@ enum GroupAction {
     Delete {
         #[arg(required = true)]
         names: Vec<String>,
+    },
+    /// Forget what a group has committed of topics that it no longer reads
+    #[command(
+        after_help = "Example:\n  tidegate group delete-offsets billing --topic orders --topic invoices:0,1"
+    )]
+    DeleteOffsets {
+        name: String,
+        /// A topic, or some partitions of it; repeatable
+        #[arg(long, value_name = "TOPIC[:PARTITION,…]", required = true)]
+        topic: Vec<String>,
     },
     /// Set where a group goes on reading; shows the change, and makes it with --execute
     #[command(
@@ -106,6 +117,7 @@ pub async fn run(command: GroupCommand) -> Result<(), CliError> {
         GroupAction::List => shell.list().await,
         GroupAction::Describe { name } => shell.describe(&name).await,
         GroupAction::Delete { names } => shell.delete(&names).await,
+        GroupAction::DeleteOffsets { name, topic } => shell.delete_offsets(&name, &topic).await,
         GroupAction::ResetOffsets(reset) => shell.reset(&reset).await,
     }
 }
@@ -237,6 +249,40 @@ impl Shell {
             print_json(&json!({ "deleted": names }))?;
         }
         Ok(())
+    }
+
+    async fn delete_offsets(&self, name: &str, topics: &[String]) -> Result<(), CliError> {
+        let committed = self
+            .admin
+            .group_offsets(name)
+            .await
+            .map_err(|error| self.explain(error))?;
+        let mut deleted = Vec::new();
+        for text in topics {
+            let selection = Selection::parse(text)?;
+            let of_topic = committed.keys().filter(|(topic, partition)| {
+                *topic == selection.topic && selection.holds(*partition)
+            });
+            let partitions: Vec<i32> = of_topic.map(|(_, partition)| *partition).collect();
+            if partitions.is_empty() {
+                return Err(CliError::new(format!(
+                    "group {name} has committed nothing of {text}\n  `tidegate group describe {name}` shows what it has"
+                )));
+            }
+            self.admin
+                .delete_group_offsets(name, &selection.topic, &partitions)
+                .await
+                .map_err(|error| self.explain(error))?;
+            if !self.json {
+                let offsets = counted(partitions.len() as u64, "offset");
+                print_line(&format!("{offsets} of {} deleted", selection.topic))?;
+            }
+            deleted.push(json!({ "topic": selection.topic, "partitions": partitions }));
+        }
+        match self.json {
+            true => print_json(&json!({ "group": name, "deleted": deleted })),
+            false => Ok(()),
+        }
     }
 
     async fn reset(&self, reset: &ResetOffsets) -> Result<(), CliError> {

@@ -28,7 +28,7 @@ impl Default for GroupConfig {
         Self {
             offsets_partitions: 8,
             initial_rebalance_delay: Duration::from_millis(500),
-            min_session_timeout: Duration::from_secs(1),
+            min_session_timeout: Duration::from_secs(6),
             max_session_timeout: Duration::from_secs(1800),
             max_groups: 50_000,
             max_groups_per_principal: 12_500,
@@ -67,7 +67,7 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             min: 1,
             max: 86_400_000
         },
-        "The shortest session timeout that a member may ask for. Short ones find dead members sooner and cost heartbeats."
+        "The shortest session timeout that a member may ask for (Kafka's group.min.session.timeout.ms). Short ones find dead members sooner and cost heartbeats. Others are refused with INVALID_SESSION_TIMEOUT."
     ),
     setting!(
         groups.max_session_timeout,
@@ -76,7 +76,7 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             min: 1,
             max: 86_400_000
         },
-        "The longest session timeout that a member may ask for: a dead member's partitions stand still this long."
+        "The longest session timeout that a member may ask for (Kafka's group.max.session.timeout.ms): a dead member's partitions stand still this long."
     ),
     setting!(
         groups.max_groups,
@@ -166,6 +166,6 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             min: 60_000,
             max: 315_360_000_000
         },
-        "How long an empty group's offsets are kept. A consumer that returns later starts where auto.offset.reset says."
+        "How long offsets are kept that nobody uses (Kafka's offsets.retention.minutes): of an empty group since it became empty, of a topic that no member reads any more since the commit. A consumer that returns later starts where auto.offset.reset says."
     ),
 ];

@@ -1,6 +1,6 @@
 //! The coordinator's calls: each checks its input, runs the machine once, and waits for the answer without a lock.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::sync::Arc;
 
 use uuid::Builder;
@@ -261,6 +261,36 @@ impl Coordinator {
             Some((partition, last)) => self.durable(partition, last).await,
             None => Ok(()),
         }
+    }
+
+    /// OffsetDelete (KIP-496): forgets these offsets, but for topics that a member reads, which are given back. Resolves when that
+    /// is durable.
+    ///
+    /// # Errors
+    /// `GroupIdNotFound`, or `NonEmptyGroup` where members do not say what they read.
+    pub async fn delete_offsets(
+        &self,
+        group: &str,
+        keys: &HashSet<(String, PartitionIndex)>,
+    ) -> Result<BTreeSet<String>, GroupError> {
+        check_used_group_id(group)?;
+        let deleted = self.driver.with(group, |cell, contents, _| {
+            contents.group.check_deletion_of_offsets()?;
+            let named: BTreeSet<String> = keys.iter().map(|(topic, _)| topic.clone()).collect();
+            let mut left = named.clone();
+            // Members that cannot be understood read nothing, as in Kafka.
+            let _ = contents.group.take_subscribed(&mut left);
+            let mut present = contents.offsets.keys(|topic| left.contains(topic));
+            present.retain(|key| keys.contains(key));
+            let last = self.driver.bury(cell, contents, &present, false)?;
+            let read: BTreeSet<String> = named.difference(&left).cloned().collect();
+            Ok::<_, GroupError>((cell.partition, last, read))
+        });
+        let (partition, last, read) = deleted.ok_or(GroupError::GroupIdNotFound)??;
+        if let Some(last) = last {
+            self.durable(partition, last).await?;
+        }
+        Ok(read)
     }
 
     /// Forgets the offsets of a deleted topic. False: not all of that is durable, which is logged, and they would come back

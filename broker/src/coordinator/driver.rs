@@ -9,7 +9,7 @@
 //!
 //! Lock order: a cell, then the directory of groups, then the ledger.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -555,16 +555,29 @@ impl Driver {
         until_next.clamp(least, most)
     }
 
-    /// Offsets of a group with members do not expire (KIP-211). Returns when the group wants to be looked at again.
+    /// As KIP-211 has it. Returns when the group wants to be looked at again, if that is known.
     fn expire(
         &self,
         cell: &Cell,
         contents: &mut Contents,
         now_ms: TimestampMs,
     ) -> Option<TimestampMs> {
-        if !contents.group.is_empty() {
-            return None;
+        if contents.group.is_empty() {
+            self.expire_unused(cell, contents, now_ms)
+        } else if contents.group.knows_its_topics() {
+            self.expire_left(cell, contents, now_ms)
+        } else {
+            None
         }
+    }
+
+    /// A group without members: all of its offsets, and then the group.
+    fn expire_unused(
+        &self,
+        cell: &Cell,
+        contents: &mut Contents,
+        now_ms: TimestampMs,
+    ) -> Option<TimestampMs> {
         let retention = contents.retention(&self.config);
         let expired = contents.offsets.expired(now_ms, retention);
         let is_last = contents.offsets.keys(|_| true).len() == expired.len();
@@ -573,19 +586,48 @@ impl Driver {
             since.saturating_add(i64::try_from(kept.as_millis()).unwrap_or(i64::MAX))
         });
         let ends_group = contents.group.is_vacant() && is_last && kept_until_ms <= now_ms;
-        match self.bury(cell, contents, &expired, ends_group) {
-            Ok(_) if ends_group => {
-                let _ = contents.group.delete();
-                return None;
-            }
-            Ok(_) => {}
-            Err(error) => {
-                tracing::warn!(group = %cell.id, %error, "expired offsets could not be forgotten");
-            }
+        if self.bury_expired(cell, contents, &expired, ends_group) && ends_group {
+            let _ = contents.group.delete();
+            return None;
         }
         match contents.offsets.is_empty() {
             true => Some(kept_until_ms),
-            false => contents.offsets.next_expiry_ms(retention),
+            false => contents.offsets.next_expiry_ms(now_ms, retention),
         }
+    }
+
+    /// A group with members: the offsets of topics that none of them reads any more, each by the time of its commit.
+    fn expire_left(
+        &self,
+        cell: &Cell,
+        contents: &mut Contents,
+        now_ms: TimestampMs,
+    ) -> Option<TimestampMs> {
+        let retention = Retention {
+            empty_since_ms: None,
+            retention: self.config.offsets_retention,
+        };
+        let mut expired = contents.offsets.expired(now_ms, retention);
+        let mut left: BTreeSet<String> = expired.iter().map(|(topic, _)| topic.clone()).collect();
+        if !contents.group.take_subscribed(&mut left) {
+            left.clear();
+        }
+        expired.retain(|(topic, _)| left.contains(topic));
+        self.bury_expired(cell, contents, &expired, false);
+        contents.offsets.next_expiry_ms(now_ms, retention)
+    }
+
+    fn bury_expired(
+        &self,
+        cell: &Cell,
+        contents: &mut Contents,
+        expired: &[(String, PartitionIndex)],
+        ends_group: bool,
+    ) -> bool {
+        let buried = self.bury(cell, contents, expired, ends_group);
+        if let Err(error) = &buried {
+            tracing::warn!(group = %cell.id, %error, "expired offsets could not be forgotten");
+        }
+        buried.is_ok()
     }
 }

@@ -15,6 +15,7 @@ mod pending;
 pub mod record;
 pub mod shares;
 mod storage;
+mod subscription;
 mod timers;
 pub mod transaction;
 

@@ -78,10 +78,10 @@ impl Slot {
     }
 }
 
-/// Since when offsets of an empty group are no longer used (KIP-211).
+/// Since when offsets are no longer used (KIP-211).
 #[derive(Clone, Copy, Debug)]
 pub struct Retention {
-    /// `None`: the group never had members, and each offset counts from its commit.
+    /// `None`: the group never had members, or has some that do not read these topics, and each offset counts from its commit.
     pub empty_since_ms: Option<TimestampMs>,
     pub retention: Duration,
 }
@@ -267,9 +267,11 @@ impl GroupOffsets {
             .collect()
     }
 
-    pub fn next_expiry_ms(&self, retention: Retention) -> Option<TimestampMs> {
+    /// When the first of those expires that have not at `now_ms`.
+    pub fn next_expiry_ms(&self, now_ms: TimestampMs, retention: Retention) -> Option<TimestampMs> {
         self.iter()
             .map(|(_, _, committed)| retention.expires_ms(committed))
+            .filter(|at| *at > now_ms)
             .min()
     }
 

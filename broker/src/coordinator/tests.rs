@@ -1,3 +1,4 @@
+mod expiry;
 pub(super) mod memory;
 mod pending;
 mod real_log;
@@ -482,54 +483,6 @@ async fn a_start_forgets_the_offsets_of_topics_that_are_gone() {
     let left = [("g".into(), "other".into(), 0, 2)];
     assert_eq!(broker.coordinator.committed(), left);
     assert_eq!(broker.restart().coordinator.committed(), left);
-}
-
-#[tokio::test]
-async fn offsets_of_unused_groups_expire_and_those_of_members_stay() {
-    let broker = Broker::start();
-    let day = 24 * 3_600_000;
-    let member = broker.stable_member("used").await;
-    let of_member = CommitRequest {
-        member_id: member.clone(),
-        generation: 1,
-        ..committing("used", 1)
-    };
-    broker.commit(of_member).await.unwrap();
-    broker.commit(committing("unused", 1)).await.unwrap();
-    broker.clock.advance(7 * day - 1);
-    broker.coordinator.driver.sweep().await;
-    assert_eq!(broker.offset("unused"), Some(1));
-    broker.clock.advance(1);
-    broker.coordinator.driver.sweep().await;
-    assert_eq!(broker.state("unused"), None);
-    assert_eq!(broker.offset("used"), Some(1));
-
-    let left = broker.coordinator.leave("used", &[(member, None)]);
-    assert_eq!(left, Ok(vec![Ok(())]));
-    broker.clock.advance(7 * day - 1);
-    let broker = broker.restart();
-    broker.coordinator.driver.sweep().await;
-    assert_eq!(
-        broker.offset("used"),
-        Some(1),
-        "a week from when it was left"
-    );
-    broker.clock.advance(1);
-    broker.coordinator.driver.sweep().await;
-    assert_eq!(broker.restart().coordinator.list().await, []);
-}
-
-#[tokio::test]
-async fn an_empty_group_without_offsets_stays_visible_for_a_while() {
-    let broker = Broker::start();
-    let member = broker.stable_member("g").await;
-    broker.coordinator.leave("g", &[(member, None)]).unwrap();
-    broker.coordinator.driver.sweep().await;
-    assert_eq!(broker.state("g"), Some("Empty"));
-    broker.clock.advance(600_000);
-    broker.coordinator.driver.sweep().await;
-    assert_eq!(broker.state("g"), None);
-    assert_eq!(broker.restart().coordinator.list().await, []);
 }
 
 #[tokio::test]

@@ -155,6 +155,7 @@ first_error! {
     DescribeGroupsResponse: |r| first(r.groups.iter().map(|group| group.error_code));
     ListGroupsResponse: |r| r.error_code;
     DeleteGroupsResponse: |r| first(r.results.iter().map(|result| result.error_code));
+    OffsetDeleteResponse: |r| first([r.error_code].into_iter().chain(r.topics.iter().flat_map(|t| &t.partitions).map(|p| p.error_code)));
     InitProducerIdResponse: |r| r.error_code;
     AddPartitionsToTxnResponse: |r| first([r.error_code].into_iter().chain(added_partitions(r)));
     AddOffsetsToTxnResponse: |r| r.error_code;
@@ -260,6 +261,7 @@ apis! {
     CreatePartitions(CreatePartitionsRequest) create_partitions;
     DeleteGroups(DeleteGroupsRequest) delete_groups;
     IncrementalAlterConfigs(IncrementalAlterConfigsRequest) incremental_alter_configs;
+    OffsetDelete(OffsetDeleteRequest) offset_delete;
     DescribeCluster(DescribeClusterRequest) describe_cluster;
     DescribeProducers(DescribeProducersRequest) describe_producers, reads;
     DescribeTransactions(DescribeTransactionsRequest) describe_transactions, reads;

@@ -25,12 +25,13 @@ mod tests;
 #[cfg(test)]
 mod world;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::record::{GroupRecord, MemberRecord};
+use super::subscription::{CONSUMER_PROTOCOL, for_each_topic};
 use super::{
     GroupDescription, GroupError, GroupListing, JoinOutcome, MemberDescription, SyncOutcome,
 };
@@ -361,6 +362,41 @@ impl Group {
             state: self.state_name(),
             protocol_type: self.protocol_type.clone().unwrap_or_default(),
         }
+    }
+
+    /// Its members say which topics they read.
+    fn uses_consumer_protocol(&self) -> bool {
+        self.protocol_type.as_deref() == Some(CONSUMER_PROTOCOL)
+    }
+
+    /// Members that say which topics they read agree on them: offsets of others are no longer used (KIP-211).
+    pub fn knows_its_topics(&self) -> bool {
+        matches!(self.state, State::Stable { .. }) && self.uses_consumer_protocol()
+    }
+
+    /// May somebody outside delete offsets (KIP-496)? While there are members only where they say what they read.
+    pub fn check_deletion_of_offsets(&self) -> Result<(), GroupError> {
+        match self.state {
+            State::Dead => Err(GroupError::GroupIdNotFound),
+            State::Empty => Ok(()),
+            _ if self.uses_consumer_protocol() => Ok(()),
+            _ => Err(GroupError::NonEmptyGroup),
+        }
+    }
+
+    /// Takes from `topics` those that some member subscribes to, by what it told for the generation's protocol. False when a
+    /// member did not say.
+    pub fn take_subscribed(&self, topics: &mut BTreeSet<String>) -> bool {
+        let Some(protocol) = self.protocol.as_deref().filter(|_| !self.is_empty()) else {
+            return true;
+        };
+        self.members.values().all(|member| {
+            let metadata = member.metadata(protocol);
+            let take = |topic: &str| {
+                topics.remove(topic);
+            };
+            for_each_topic(&metadata, take)
+        })
     }
 
     /// Metadata and assignments are told of a stable group alone: in between they belong to no generation.

@@ -83,7 +83,11 @@ fn offsets_expire_from_the_later_of_emptiness_and_commit() {
     offsets.finish(vec![offset(0, 5)], 10, Some(1_000));
     for (empty_since_ms, expires_ms) in [(None, 1_100), (Some(500), 1_100), (Some(3_000), 3_100)] {
         let retention = of(empty_since_ms);
-        assert_eq!(offsets.next_expiry_ms(retention), Some(expires_ms));
+        assert_eq!(
+            offsets.next_expiry_ms(expires_ms - 1, retention),
+            Some(expires_ms)
+        );
+        assert_eq!(offsets.next_expiry_ms(expires_ms, retention), None);
         assert_eq!(offsets.expired(expires_ms - 1, retention), []);
         assert_eq!(offsets.expired(expires_ms, retention), key(0));
     }
@@ -163,4 +167,40 @@ fn what_is_pending_keeps_a_group_and_its_offsets() {
     offsets.end_transaction(7, false);
     assert_eq!(offsets.keys(|_| true), key(0));
     assert_eq!(offsets.expired(i64::MAX, retention), key(0));
+}
+
+#[test]
+fn what_offsets_take_is_known_before_and_given_back_after() {
+    let noted = |partition: i32, metadata: &str| OffsetToCommit {
+        metadata: metadata.into(),
+        ..offset(partition, 1)
+    };
+    let mut offsets = GroupOffsets::default();
+    let commit = |offsets: &mut GroupOffsets, some: Vec<OffsetToCommit>, at| {
+        let (before, growth) = (offsets.size_bytes(), offsets.growth(&some));
+        offsets.begin(&some);
+        offsets.finish(some, at, Some(0));
+        assert!(offsets.size_bytes() <= before + growth);
+        growth
+    };
+    assert!(commit(&mut offsets, vec![noted(0, "four"), noted(1, "")], 1) > 0);
+    assert_eq!(commit(&mut offsets, vec![noted(0, "less")], 2), 0);
+    assert_eq!(commit(&mut offsets, vec![noted(0, "longer")], 3), 2);
+    let full = offsets.size_bytes();
+    let pending = vec![noted(0, "pending")];
+    let growth = offsets.growth_by_pending(&pending);
+    let value = CommittedOffset {
+        offset: 5,
+        leader_epoch: -1,
+        metadata: "pending".into(),
+        committed_ms: 0,
+        expires_ms: None,
+    };
+    offsets.pend(7, ("orders", 0), 4, value);
+    assert!(offsets.size_bytes() > full && offsets.size_bytes() <= full + growth);
+    offsets.end_transaction(7, false);
+    assert_eq!(offsets.size_bytes(), full);
+    let keys = offsets.keys(|_| true);
+    offsets.forget(&keys, 9);
+    assert_eq!((offsets.size_bytes(), offsets.is_empty()), (0, true));
 }

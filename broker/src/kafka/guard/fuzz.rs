@@ -29,7 +29,7 @@ requests! {
     DeleteTopicsRequest DeleteRecordsRequest CreatePartitionsRequest DescribeConfigsRequest IncrementalAlterConfigsRequest
     AlterConfigsRequest DescribeClusterRequest FindCoordinatorRequest JoinGroupRequest SyncGroupRequest
     HeartbeatRequest LeaveGroupRequest OffsetCommitRequest OffsetFetchRequest DescribeGroupsRequest ListGroupsRequest
-    DeleteGroupsRequest InitProducerIdRequest SaslHandshakeRequest SaslAuthenticateRequest CreateAclsRequest
+    DeleteGroupsRequest OffsetDeleteRequest InitProducerIdRequest SaslHandshakeRequest SaslAuthenticateRequest CreateAclsRequest
     DescribeAclsRequest DeleteAclsRequest DescribeLogDirsRequest AddPartitionsToTxnRequest AddOffsetsToTxnRequest
     EndTxnRequest WriteTxnMarkersRequest TxnOffsetCommitRequest DescribeProducersRequest DescribeTransactionsRequest
     ListTransactionsRequest DeleteRecordsRequest

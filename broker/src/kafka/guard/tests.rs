@@ -15,7 +15,7 @@ macro_rules! for_each_request {
             ListOffsetsRequest CreateTopicsRequest DeleteTopicsRequest CreatePartitionsRequest DescribeConfigsRequest
             IncrementalAlterConfigsRequest AlterConfigsRequest DescribeClusterRequest FindCoordinatorRequest
             JoinGroupRequest SyncGroupRequest HeartbeatRequest LeaveGroupRequest OffsetCommitRequest OffsetFetchRequest
-            DescribeGroupsRequest ListGroupsRequest DeleteGroupsRequest InitProducerIdRequest SaslHandshakeRequest
+            DescribeGroupsRequest ListGroupsRequest DeleteGroupsRequest OffsetDeleteRequest InitProducerIdRequest SaslHandshakeRequest
             SaslAuthenticateRequest CreateAclsRequest DescribeAclsRequest DeleteAclsRequest DescribeLogDirsRequest
             DeleteRecordsRequest AddPartitionsToTxnRequest AddOffsetsToTxnRequest EndTxnRequest WriteTxnMarkersRequest
             TxnOffsetCommitRequest DescribeProducersRequest DescribeTransactionsRequest ListTransactionsRequest);
