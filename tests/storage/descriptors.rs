@@ -6,7 +6,7 @@ use anyhow::{Result, ensure};
 use harness::{Broker, RawClient, batch};
 
 const STORAGE_ERROR: i16 = 56;
-const PARTITIONS: i32 = 400;
+const PARTITIONS: i32 = 200;
 /// Hard and soft. A quarter is the reserve.
 const LIMIT: &str = "ulimit -n 256; exec \"$@\"";
 
@@ -74,7 +74,7 @@ fn check() -> Result<()> {
     }
     broker.metrics()?;
     client.create_topic("later", 1, &[])?;
-    for partition in (0..PARTITIONS).step_by(40) {
+    for partition in (0..PARTITIONS).step_by(20) {
         send(&mut connections[0], partition, -1)?;
         let read = client.fetch("orders", partition, 0, Duration::from_secs(5))?;
         ensure!(read.error_code == 0, "fetch: error {}", read.error_code);
