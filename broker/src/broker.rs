@@ -195,12 +195,7 @@ pub fn recover(
     let logs = LogSet::open_with(disk, &folder, config.log.clone(), clock.clone(), background)
         .map_err(failed("log"))?;
     check_catalog(&catalog, &logs).map_err(failed("catalog"))?;
-    let making_room = logs.clone();
-    catalog.on_full_disk(Box::new(move || making_room.make_room()));
-    let observer = metrics.clone();
-    logs.on_flush(Arc::new(move |elapsed: Duration, bytes: u64| {
-        observer.flushed(elapsed, bytes)
-    }));
+    introduce(&logs, &catalog, &metrics);
     let plugins = open_plugins(&config, &catalog, &metrics, &clock)?;
     let coordinator = Coordinator::open(
         config.groups.clone(),
@@ -251,6 +246,16 @@ pub fn recover(
         auto_creations,
         clock,
     })
+}
+
+/// Who is told of syncs, and who is asked for space when the catalog finds the disk full.
+fn introduce(logs: &Arc<LogSet>, catalog: &Catalog, metrics: &Arc<Metrics>) {
+    let making_room = logs.clone();
+    catalog.on_full_disk(Box::new(move || making_room.make_room()));
+    let observer = metrics.clone();
+    logs.on_flush(Arc::new(move |elapsed: Duration, bytes: u64| {
+        observer.flushed(elapsed, bytes)
+    }));
 }
 
 /// A minute's worth at once, and then evenly.

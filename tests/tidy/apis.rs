@@ -10,6 +10,7 @@ const HANDLERS: &str = "broker/src/kafka/handlers/";
 const TESTS: &str = "tests/protocol/";
 /// Files of the two folders that are no API's.
 const SHARED: &[&str] = &[
+    "acknowledged",
     "authorization",
     "command_line",
     "existence",

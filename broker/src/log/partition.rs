@@ -468,7 +468,8 @@ impl PartitionLog {
         let Some(mut writer) = self.writer.try_lock() else {
             return Closing::InUse;
         };
-        if self.has_unsynced() {
+        // One that has stopped is synced no more.
+        if self.stopped.load().is_none() && self.has_unsynced() {
             return Closing::InUse;
         }
         writer.close_file()

@@ -209,7 +209,7 @@ impl Writer {
         let Some(active) = &mut self.active else {
             return Err(refuse_short());
         };
-        let Some(file) = active.file.clone() else {
+        let Some(file) = &active.file else {
             return Err(refuse_short());
         };
         let position = active.extent.end;
