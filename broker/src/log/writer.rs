@@ -547,7 +547,10 @@ fn check_reserve(log: &PartitionLog, doing: &str) -> Result<(), WriteError> {
     if log.shared.refill_reserve() {
         return Ok(());
     }
-    Err(refused(doing, &io::ErrorKind::StorageFull.into()))
+    let reason = "the disk was full, and its reserve (log.disk-reserve) has no room yet";
+    Err(WriteError::Refused(AppendError::Storage(format!(
+        "{doing}: {reason}"
+    ))))
 }
 
 /// Writes base offset and, where the topic wants it, the time of append into a header. Answers that time.

@@ -73,8 +73,10 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
                     Ok(())
                 }
                 code::POLICY_VIOLATION if is_refused => Ok(()),
-                // What was appended may not be seen yet.
+                // What was asked to be appended may not be there yet.
                 code::OFFSET_OUT_OF_RANGE if below > held_end => Ok(()),
+                // It was there, and nobody synced it within the request's time: nothing has changed.
+                code::REQUEST_TIMED_OUT if below > held_end => Ok(()),
                 code::KAFKA_STORAGE_ERROR if had_fault => Ok(()),
                 error => Err(format!(
                     "refused with error {error} ({:?})",

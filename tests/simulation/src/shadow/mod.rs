@@ -30,6 +30,7 @@ pub mod code {
     pub const CORRUPT_MESSAGE: i16 = 2;
     pub const UNKNOWN_TOPIC_OR_PARTITION: i16 = 3;
     pub const NOT_LEADER: i16 = 6;
+    pub const REQUEST_TIMED_OUT: i16 = 7;
     pub const COORDINATOR_NOT_AVAILABLE: i16 = 15;
     pub const UNKNOWN_SERVER_ERROR: i16 = -1;
     pub const POLICY_VIOLATION: i16 = 44;
