@@ -15,6 +15,8 @@ pub struct Broker {
     pub client: Client,
     /// The admin port, where plugins are deployed.
     pub admin: Option<String>,
+    /// The file of the admin port's token.
+    pub admin_token_file: Option<PathBuf>,
     /// From the start of the process to its first answer; only for brokers that were started here.
     pub start: Option<Duration>,
     /// Resident memory before any load.
@@ -42,6 +44,7 @@ impl Broker {
         Ok(Self {
             client,
             admin: options.admin.clone(),
+            admin_token_file: options.admin_token_file.clone(),
             start: None,
             idle_bytes: None,
             pid: options.pid,
@@ -77,6 +80,8 @@ impl Broker {
         Ok(Self {
             client: connect(&address, running.ca.as_deref()).await?,
             admin: running.listening("admin").ok().map(str::to_owned),
+            admin_token_file: Some(running.data().join("admin.token"))
+                .filter(|file| file.is_file()),
             start: Some(running.start),
             idle_bytes: running.idle_bytes,
             pid: None,

@@ -65,6 +65,9 @@ pub struct Settings {
     /// The admin port of --bootstrap's broker, to deploy plugins
     #[arg(long, value_name = "ADDR")]
     pub admin: Option<String>,
+    /// The file of --admin's token; brokers that are started here have one in their data folder
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
     /// CA file for --bootstrap over tls:// or quic://
     #[arg(long, value_name = "FILE")]
     pub ca: Option<PathBuf>,

@@ -77,7 +77,11 @@ pub async fn deploy(plugin: Plugin, options: &Options, broker: &Broker) -> Resul
     let admin = admin.context("plugins are deployed: give the admin port with --admin")?;
     let url = format!("http://{admin}/v1/plugins/{}", plugin.name());
     let url = reqwest::Url::parse_with_params(&url, [("config", plugin.config())])?;
-    let request = reqwest::Client::new().put(url).body(component);
+    let mut request = reqwest::Client::new().put(url).body(component);
+    if let Some(file) = &broker.admin_token_file {
+        let token = std::fs::read_to_string(file).with_context(|| file.display().to_string())?;
+        request = request.bearer_auth(token.trim());
+    }
     let answer = request.send().await?;
     if !answer.status().is_success() {
         bail!("the plugin was refused: {}", answer.text().await?);

@@ -212,6 +212,8 @@ impl Runner {
             if let Target::Kafka(broker) = target {
                 let admin = broker.admin.as_ref().context("no admin port")?;
                 words.push(format!("--admin={admin}"));
+                let token = broker.admin_token_file.as_ref().context("no token")?;
+                words.push(format!("--admin-token-file={}", token.display()));
             }
         }
         Ok(words)
