@@ -17,6 +17,7 @@ use crate::config::{Config, Transport};
 use crate::coordinator::Coordinator;
 use crate::coordinator::transaction::surroundings::Local;
 use crate::coordinator::transaction::{TransactionLog, Transactions};
+use crate::env::budget::Memory;
 use crate::env::descriptors;
 use crate::env::files::{self, Disk};
 use crate::env::{self, Clock};
@@ -88,6 +89,7 @@ impl Broker {
             rules,
             service,
             metrics.clone(),
+            services.memory.clone(),
         )
         .await
         .map_err(failed("listeners"))?;
@@ -232,6 +234,7 @@ pub fn recover(
         Authorizer::new(&config.security, catalog.clone()).map_err(failed("security"))?;
     let auto_creations = Throttle::new(auto_creation_rate(&config));
     Ok(Services {
+        memory: Memory::new(&config.net),
         config,
         catalog,
         logs,

@@ -4,10 +4,15 @@ use std::process::ExitCode;
 
 use tidegate::cli::Cli;
 
+/// Threads for work that blocks, reads of what is not in the page cache above all. Each may hold a stack and an arena of the allocator; what
+/// has to wait for one is short.
+const BLOCKING_THREADS: usize = 64;
+
 fn main() -> ExitCode {
     let cli = Cli::from_arguments();
     let runtime = match tokio::runtime::Builder::new_multi_thread()
         .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
         .build()
     {
         Ok(runtime) => runtime,

@@ -282,6 +282,21 @@ impl RawClient {
         self.send(FETCH_VERSION, &request)
     }
 
+    /// As [`Self::send_fetch`], and lets the broker wait for a first byte.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn send_long_poll(
+        &mut self,
+        topic: &str,
+        partition: i32,
+        offset: i64,
+        max_wait: Duration,
+    ) -> Result<i32> {
+        let request = fetch_request(topic, partition, offset, max_wait);
+        self.send(FETCH_VERSION, &request)
+    }
+
     /// Asks which APIs there are: the one question that is always allowed.
     ///
     /// # Errors
@@ -301,15 +316,7 @@ impl RawClient {
     /// # Errors
     /// When the broker answers with an error.
     pub fn list_offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> Result<i64> {
-        let wanted = ListOffsetsPartition::default()
-            .with_partition_index(partition)
-            .with_timestamp(timestamp);
-        let topic = ListOffsetsTopic::default()
-            .with_name(topic_name(topic))
-            .with_partitions(vec![wanted]);
-        let request = ListOffsetsRequest::default()
-            .with_replica_id((-1).into())
-            .with_topics(vec![topic]);
+        let request = list_offset_request(topic, partition, timestamp);
         let response = self.request(LIST_OFFSETS_VERSION, &request)?;
         let answer = one_partition(response, |response| {
             let topic = response.topics.into_iter().next()?;
@@ -321,6 +328,15 @@ impl RawClient {
             answer.error_code
         );
         Ok(answer.offset)
+    }
+
+    /// As [`Self::list_offset`], without reading the answer.
+    ///
+    /// # Errors
+    /// When the connection breaks.
+    pub fn send_list_offset(&mut self, topic: &str, partition: i32, timestamp: i64) -> Result<i32> {
+        let request = list_offset_request(topic, partition, timestamp);
+        self.send(LIST_OFFSETS_VERSION, &request)
     }
 
     /// A producer id with its epoch, for an idempotent producer. A broker that says that it is still loading is asked
@@ -394,6 +410,18 @@ fn fetch_request(topic: &str, partition: i32, offset: i64, max_wait: Duration) -
         .with_min_bytes(1)
         .with_max_bytes(32 << 20)
         .with_session_epoch(-1)
+        .with_topics(vec![topic])
+}
+
+fn list_offset_request(topic: &str, partition: i32, timestamp: i64) -> ListOffsetsRequest {
+    let wanted = ListOffsetsPartition::default()
+        .with_partition_index(partition)
+        .with_timestamp(timestamp);
+    let topic = ListOffsetsTopic::default()
+        .with_name(topic_name(topic))
+        .with_partitions(vec![wanted]);
+    ListOffsetsRequest::default()
+        .with_replica_id((-1).into())
         .with_topics(vec![topic])
 }
 

@@ -6,6 +6,7 @@ mod connections;
 mod coordinators;
 mod frames;
 mod lists;
+mod memory;
 mod requests;
 mod unauthenticated;
 mod wire;

@@ -85,6 +85,7 @@ fn touched_metrics() -> Metrics {
         sink.log_partitions("fsync", "stopped", 0);
         sink.log_partitions("fsync", "damaged", 0);
         sink.damage(0, 0);
+        sink.memory("work", 1, 2);
         for metric in [
             Metric::CleanerReadBytes,
             Metric::CleanerWrittenBytes,

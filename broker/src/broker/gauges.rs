@@ -7,7 +7,7 @@ use crate::config::Durability;
 use crate::kafka::context::Services;
 use crate::log::{LogStats, PartitionLog};
 use crate::observe::GaugeSink;
-use crate::observe::health::{Reason, stopped_partitions};
+use crate::observe::health::{Reason, stopped_partitions, waiting_for_memory};
 use crate::observe::table::Metric;
 use crate::types::{Offset, PartitionId, TopicId};
 
@@ -25,11 +25,15 @@ pub fn collector(services: &Arc<Services>) -> Box<dyn Fn(&mut GaugeSink<'_>) + S
 pub fn readiness(services: &Arc<Services>) -> Box<dyn Fn() -> Vec<Reason> + Send + Sync> {
     let services: Weak<Services> = Arc::downgrade(services);
     Box::new(move || {
-        let stopped = services.upgrade().and_then(|services| {
-            let (lines, total) = stopped(&services);
-            stopped_partitions(&lines, total)
-        });
-        stopped.into_iter().collect()
+        let Some(services) = services.upgrade() else {
+            return Vec::new();
+        };
+        let (lines, total) = stopped(&services);
+        let starved = services.memory.starved().into_iter();
+        starved
+            .map(|(pool, setting, waited)| waiting_for_memory(pool, setting, waited))
+            .chain(stopped_partitions(&lines, total))
+            .collect()
     })
 }
 
@@ -119,6 +123,9 @@ fn collect(services: &Services, sink: &mut GaugeSink<'_>) {
     log(services, sink);
     cleaner(services, sink);
     log_files(services, sink);
+    for (name, _, pool) in services.memory.pools() {
+        sink.memory(name, pool.used(), pool.whole());
+    }
     for state in services.coordinator.states() {
         sink.group_state(state);
     }

@@ -41,17 +41,36 @@ impl Buffer {
         &mut self.bytes
     }
 
+    /// Bytes that are there.
+    pub fn filled(&self) -> usize {
+        self.bytes.len()
+    }
+
     /// Bytes that there is room for, what is there included.
     pub fn capacity(&self) -> usize {
         self.bytes.capacity()
     }
 
-    /// Makes room for `capacity` bytes in all; what is there stays.
+    /// Makes room for `capacity` bytes in all; what is there stays. Above the pool's classes the allocator grows it in place or
+    /// moves its pages, so that there are never two of it.
     pub fn grow(&mut self, capacity: usize) {
-        if capacity > self.bytes.capacity() {
+        if capacity > LARGE_BYTES << (CLASSES - 1) {
+            self.bytes
+                .reserve_exact(capacity.saturating_sub(self.bytes.len()));
+        } else if capacity > self.bytes.capacity() {
             let mut grown = Self::of(self.pool, capacity);
             grown.bytes.extend_from_slice(&self.bytes);
             *self = grown;
+        }
+    }
+
+    /// Moves what is there to a smaller buffer where it fills less than half of a large one, so that `footprint` tells what it holds.
+    pub fn fit(&mut self) {
+        let capacity = self.bytes.capacity();
+        if capacity >= LARGE_BYTES && self.bytes.len() < capacity / 2 {
+            let mut fitting = Self::of(self.pool, self.bytes.len());
+            fitting.bytes.extend_from_slice(&self.bytes);
+            *self = fitting;
         }
     }
 
@@ -73,6 +92,15 @@ impl AsRef<[u8]> for Buffer {
 impl Drop for Buffer {
     fn drop(&mut self) {
         self.pool.give(std::mem::take(&mut self.bytes));
+    }
+}
+
+/// The memory that a buffer for so many bytes takes.
+pub fn footprint(bytes: usize) -> usize {
+    if (LARGE_BYTES..=LARGE_BYTES << (CLASSES - 1)).contains(&bytes) {
+        bytes.next_power_of_two()
+    } else {
+        bytes
     }
 }
 
@@ -175,6 +203,24 @@ mod tests {
         let taken = Buffer::of(pool, LARGE_BYTES);
         assert_eq!(pool.kept.lock().bytes, (1 << 20) - LARGE_BYTES);
         drop(taken);
+    }
+
+    #[test]
+    fn a_buffer_that_is_mostly_empty_is_given_up_for_one_that_fits() {
+        for (capacity, filled, fits) in [
+            (1 << 20, 10, 10),
+            (1 << 20, 100_000, 128 << 10),
+            (1 << 20, 600_000, 1 << 20),
+            (10 << 20, 100_000, 128 << 10),
+            (10, 5, 10),
+        ] {
+            let mut buffer = Buffer::of(pool(1 << 20), capacity);
+            buffer.bytes().resize(filled, 7);
+            buffer.fit();
+            assert_eq!(buffer.capacity(), fits, "{filled} of {capacity}");
+            assert!(buffer.capacity() <= footprint(filled).max(10));
+            assert!(buffer.freeze()[..] == vec![7; filled]);
+        }
     }
 
     #[test]

@@ -1,8 +1,9 @@
-//! What the broker takes from its surroundings: the clock, files, randomness, and threads to block on.
+//! What the broker takes from its surroundings: the clock, files, randomness, memory, and threads to block on.
 //!
 //! Clock and files are passed inwards as values. Randomness and blocking work are the process's own; a **simulated**
 //! thread gets both from its seed instead ([`simulated`]), so that a whole broker on it runs the same way again.
 
+pub mod budget;
 pub mod buffers;
 pub mod defects;
 pub mod descriptors;

@@ -30,6 +30,7 @@ pub struct Api {
     pub before_authentication: bool,
     /// From these bytes on its bodies are worked on beside the serving threads (`lane.rs`).
     pub long_body: usize,
+    pub answer: AnswerSize,
     pub serve: Serve,
 }
 
@@ -37,6 +38,18 @@ impl std::fmt::Debug for Api {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {:?}", self.name, self.versions)
     }
+}
+
+/// How much memory an answer may take. All but small ones are made in turn: when every earlier answer of the connection is
+/// finished, so that what waits for its turn holds nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum AnswerSize {
+    /// Bounded by its request. Made at once.
+    Small,
+    /// Lists what the broker has: the dispatcher reserves memory for it.
+    Large,
+    /// The handler knows what it is going to read, and reserves that.
+    Measured,
 }
 
 /// Decodes a request's body, handles it and encodes the answer.
@@ -191,6 +204,7 @@ macro_rules! apis {
             advertised_min: apis!(@min $handler $($from)?),
             before_authentication: apis!(@before $($flag)?),
             long_body: apis!(@long_body $($flag)?),
+            answer: apis!(@answer $($flag)?),
             serve: |mut context, correlation_id, body| {
                 Box::pin(async move {
                     let is_short = body.len() < lane::LONG_BODY;
@@ -210,12 +224,22 @@ macro_rules! apis {
     (@before $($flag:ident)?) => { false };
     (@long_body of_records) => { usize::MAX };
     (@long_body $($flag:ident)?) => { lane::LONG_BODY };
+    (@answer reads) => { AnswerSize::Large };
+    (@answer searches) => { AnswerSize::Measured };
+    (@answer streams) => { AnswerSize::Measured };
+    (@answer $($flag:ident)?) => { AnswerSize::Small };
     // A long body has its turns already.
     (@handled reads, $context:ident, $handled:ident, $is_short:ident) => {
         match $is_short && $context.is_long() {
             true => $context.services.lane.run(&$context.session.share(), None, $handled).await,
             false => $handled.await,
         }
+    };
+    (@handled searches, $context:ident, $handled:ident, $is_short:ident) => {
+        apis!(@handled reads, $context, $handled, $is_short)
+    };
+    (@handled finds, $context:ident, $handled:ident, $is_short:ident) => {
+        apis!(@handled reads, $context, $handled, $is_short)
     };
     (@handled $($flag:ident)?, $context:ident, $handled:ident, $is_short:ident) => {{
         let _ = $is_short;
@@ -225,15 +249,17 @@ macro_rules! apis {
 
 // `before_authentication`: see the field. `of_records`: most of a body is records, so that its size says nothing of its
 // lists. `reads`: changes nothing, so that it may fall behind the next request of its connection when it is long.
+// `searches` and `finds` read as well: the one reserves by itself what it needs, the other's answers are as small as what was asked.
+// `streams`: reserves what it is going to read, and is never long.
 apis! {
     // librdkafka before 2.11 takes a minimum above 0 for a broker too old to compress for (KIP-896 keeps it for that reason).
     Produce(ProduceRequest) produce advertised from 0, of_records;
-    Fetch(FetchRequest) fetch;
-    ListOffsets(ListOffsetsRequest) list_offsets, reads;
+    Fetch(FetchRequest) fetch, streams;
+    ListOffsets(ListOffsetsRequest) list_offsets, searches;
     Metadata(MetadataRequest) metadata, reads;
     OffsetCommit(OffsetCommitRequest) offset_commit;
     OffsetFetch(OffsetFetchRequest) offset_fetch, reads;
-    FindCoordinator(FindCoordinatorRequest) find_coordinator, reads;
+    FindCoordinator(FindCoordinatorRequest) find_coordinator, finds;
     JoinGroup(JoinGroupRequest) join_group;
     Heartbeat(HeartbeatRequest) heartbeat;
     LeaveGroup(LeaveGroupRequest) leave_group;

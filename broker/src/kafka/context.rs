@@ -20,6 +20,7 @@ use crate::coordinator::Coordinator;
 use crate::coordinator::shares::Holder;
 use crate::coordinator::transaction::Transactions;
 use crate::env::Clock;
+use crate::env::budget::{Memory, Owner, Party};
 use crate::log::LogSet;
 use crate::net::ConnectionInfo;
 use crate::observe::Metrics;
@@ -51,6 +52,7 @@ pub struct Services {
     /// Topics created because they were named, by principal.
     pub auto_creations: Throttle<String>,
     pub clock: Clock,
+    pub memory: Memory,
 }
 
 /// One connection's state.
@@ -67,6 +69,15 @@ pub struct Session {
     pub sasl: Mutex<Option<SaslExchange>>,
     /// From a SaslHandshake of version 0 to the end of its exchange, every frame is a token (`bare_tokens`).
     pub takes_bare_tokens: AtomicBool,
+}
+
+impl Session {
+    /// The principal that authenticated, if the listener asks for that: an anonymous one is as many as there are addresses.
+    pub fn owner(&self) -> Option<Principal> {
+        let principal = self.principal.load();
+        let principal = principal.as_ref().as_ref()?;
+        (*principal != Principal::anonymous()).then(|| principal.clone())
+    }
 }
 
 /// One request's surroundings.
@@ -142,6 +153,15 @@ impl Context {
     /// Who groups and transactional ids count for that this request brings into being.
     pub fn holder(&self) -> Holder {
         Holder::of(&self.principal(), &self.session.host)
+    }
+
+    /// Whose what this request holds in memory is: the principal's, or of those that nobody has authenticated the address's.
+    pub fn party(&self) -> Party {
+        let party = Party::of_peer(self.session.info.peer);
+        match self.session.owner() {
+            Some(principal) => party.owned_by(&Owner::Principal(principal)),
+            None => party,
+        }
     }
 
     /// May the session's principal do this? The one place where ACLs, super users and authorizer plugins decide.

@@ -14,14 +14,18 @@ use kafka_protocol::protocol::StrBytes;
 use parking_lot::Mutex;
 
 use super::ResponseError;
-use super::apis::{self, Answer, Api, IntoAnswer, ServeError};
+use super::apis::{self, Answer, AnswerSize, Api, IntoAnswer, ServeError};
 use super::context::{Context, Services, Session};
 use super::{bare_tokens, guard, handlers, room};
+use crate::env::budget::{Permit, SMALL_BYTES, Wanted};
 use crate::net::{ConnectionInfo, Finished, FrameHandler, Reply, Service, Started};
 use crate::types::Principal;
 
 /// Guessing passwords is held up by this much for each try, as Kafka's connection.failed.authentication.delay.ms does.
 const FAILED_AUTHENTICATION_DELAY: Duration = Duration::from_millis(100);
+
+/// What is reserved for an answer that may be large, before it is known how large it is.
+const LARGE_ANSWER_BYTES: u64 = 1 << 20;
 
 /// API key, version and correlation id, which every request begins with.
 const FIXED_HEADER_BYTES: usize = 8;
@@ -72,8 +76,17 @@ impl FrameHandler for KafkaConnection {
                 context,
                 correlation_id,
                 body,
+            }) if api.answer != AnswerSize::Small => {
+                let serving = in_turn(api, context, correlation_id, body);
+                return Started::InTurn(Box::pin(serving));
+            }
+            Ok(Opened::Request {
+                api,
+                context,
+                correlation_id,
+                body,
             }) if body.len() >= api.long_body => {
-                let serving = self.beside(api, context, correlation_id, body).await;
+                let serving = beside(api, context, correlation_id, body).await;
                 (api, serving)
             }
             Ok(Opened::Request {
@@ -123,12 +136,66 @@ impl FrameHandler for KafkaConnection {
         self.session.principal.load().is_some()
     }
 
+    fn principal(&self) -> Option<Principal> {
+        self.session.owner()
+    }
+
     fn min_frame_bytes(&self) -> usize {
         match self.takes_bare_tokens() {
             true => bare_tokens::MIN_TOKEN_BYTES,
             false => FIXED_HEADER_BYTES,
         }
     }
+}
+
+/// A request with a long body: its first turn is waited for here, so that the requests of a connection keep their order.
+async fn beside(api: &'static Api, context: Context, correlation_id: i32, body: Bytes) -> Serving {
+    let services = context.services.clone();
+    let share = context.session.share();
+    let turn = services.lane.turn(&share).await;
+    let serving = (api.serve)(context, correlation_id, body);
+    Box::pin(async move { services.lane.run(&share, Some(turn), serving).await })
+}
+
+/// Serves a request whose turn has come. The answer of a `Large` one is reserved for before it is made, and then holds what it takes
+/// until it is written.
+async fn in_turn(
+    api: &'static Api,
+    context: Context,
+    correlation_id: i32,
+    body: Bytes,
+) -> Finished {
+    let begun = Instant::now();
+    let services = context.services.clone();
+    let mut permit = None;
+    if api.answer == AnswerSize::Large {
+        let mut reserved = services.memory.answers.large.open(context.party());
+        reserved.draw(Wanted::exactly(LARGE_ANSWER_BYTES)).await;
+        permit = Some(reserved);
+    }
+    let serving = match body.len() >= api.long_body {
+        true => beside(api, context, correlation_id, body).await,
+        false => (api.serve)(context, correlation_id, body),
+    };
+    let finished = finish(&services, api, begun, serving.await);
+    match (finished, permit) {
+        (Finished::Reply(reply), Some(permit)) => Finished::Reply(held(reply, permit)),
+        (finished, _) => finished,
+    }
+}
+
+/// The reply with a permit for its bytes. Small ones go without: what a connection has of them unwritten is bounded.
+fn held(mut reply: Reply, mut permit: Permit) -> Reply {
+    let length: usize = reply.iter().map(Bytes::len).sum();
+    if length as u64 <= SMALL_BYTES {
+        return reply;
+    }
+    permit.take((length as u64).saturating_sub(permit.held()));
+    permit.shrink_to(length as u64);
+    if let Some(last) = reply.last_mut() {
+        *last = permit.keep(std::mem::take(last));
+    }
+    reply
 }
 
 async fn delayed_close(reply: Option<Reply>, reason: String) -> Finished {
@@ -169,21 +236,6 @@ impl KafkaConnection {
             version,
             client_id,
         )
-    }
-
-    /// A request with a long body: its first turn is waited for here, so that the requests of a connection keep their order.
-    async fn beside(
-        &self,
-        api: &'static Api,
-        context: Context,
-        correlation_id: i32,
-        body: Bytes,
-    ) -> Serving {
-        let services = self.services.clone();
-        let share = self.session.share();
-        let turn = services.lane.turn(&share).await;
-        let serving = (api.serve)(context, correlation_id, body);
-        Box::pin(async move { services.lane.run(&share, Some(turn), serving).await })
     }
 
     fn open(&self, mut frame: Bytes) -> Result<Opened, String> {

@@ -71,7 +71,8 @@ pub fn read_code(error: &ReadError) -> ResponseError {
     match error {
         ReadError::OutOfRange { .. } => ResponseError::OffsetOutOfRange,
         ReadError::Corrupt { .. } => ResponseError::CorruptMessage,
-        ReadError::Storage(_) => ResponseError::KafkaStorageError,
+        // Who asks for less than a batch makes room and asks again.
+        ReadError::Storage(_) | ReadError::Larger { .. } => ResponseError::KafkaStorageError,
         ReadError::Deleted => ResponseError::UnknownTopicOrPartition,
     }
 }

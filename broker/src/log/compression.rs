@@ -42,6 +42,51 @@ pub(super) fn decompress(
         })
 }
 
+/// Reads a batch's body decompressed, a piece at a time. `block` bounds what must be in memory at once: a window of zstd, and all
+/// of a raw snappy block.
+pub(super) fn reader(
+    compression: Compression,
+    body: &[u8],
+    block: usize,
+) -> io::Result<Box<dyn Read + '_>> {
+    Ok(match compression {
+        Compression::None => Box::new(body),
+        Compression::Gzip => Box::new(flate2::read::MultiGzDecoder::new(body)),
+        Compression::Snappy if body.starts_with(&XERIAL_MAGIC) => Box::new(XerialBlocks {
+            rest: body.get(XERIAL_HEADER_BYTES..).ok_or_else(cut_short)?,
+            block: io::Cursor::default(),
+            bound: block,
+        }),
+        Compression::Snappy => Box::new(io::Cursor::new(snappy(body, block)?)),
+        Compression::Lz4 => Box::new(lz4_flex::frame::FrameDecoder::new(body)),
+        Compression::Zstd => Box::new(zstd_decoder(body, block)?),
+    })
+}
+
+/// The blocks of a xerial stream, one at a time.
+struct XerialBlocks<'a> {
+    rest: &'a [u8],
+    block: io::Cursor<Vec<u8>>,
+    bound: usize,
+}
+
+impl Read for XerialBlocks<'_> {
+    fn read(&mut self, wanted: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let count = self.block.read(wanted)?;
+            if count > 0 || wanted.is_empty() || self.rest.is_empty() {
+                return Ok(count);
+            }
+            let (block, rest) = xerial_block(self.rest).ok_or_else(cut_short)?;
+            let out = self.block.get_mut();
+            out.clear();
+            snappy_block(block, self.bound, out)?;
+            self.block.set_position(0);
+            self.rest = rest;
+        }
+    }
+}
+
 fn too_large(bound: usize) -> io::Error {
     io::Error::new(
         io::ErrorKind::FileTooLarge,

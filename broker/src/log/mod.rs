@@ -47,6 +47,7 @@ mod tests;
 mod transactions;
 mod validate;
 mod waiters;
+mod walk;
 mod writer;
 
 use bytes::Bytes;
@@ -155,6 +156,8 @@ pub enum ReadError {
     Storage(String),
     #[error("the partition was deleted")]
     Deleted,
+    #[error("the first batch has {size} bytes, more than the reader has room for")]
+    Larger { size: usize },
 }
 
 /// Up to where a reader sees (KIP-98).

@@ -24,7 +24,7 @@ use crate::types::{Offset, TimestampMs};
 const CURSORS: usize = 8;
 /// A segment that retention takes away sends a read back to its start; twice in one read is a race lost twice.
 const ATTEMPTS: usize = 4;
-/// Decompression bound of a batch that is searched for a timestamp. A larger one answers with its first offset.
+/// So much of a batch that is searched for a timestamp is decompressed, a piece at a time. A larger one answers with its first offset.
 const MAX_SEARCHED_BYTES: usize = 64 << 20;
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -109,7 +109,8 @@ struct Wanted {
     from: Offset,
     below: Offset,
     max_bytes: usize,
-    at_least_one: bool,
+    /// The first batch is given out even if it is larger than `max_bytes`, up to this size.
+    first_up_to: usize,
 }
 
 /// The offsets that a query may answer.
@@ -141,6 +142,19 @@ impl PartitionLog {
         at_least_one: bool,
         isolation: Isolation,
     ) -> Result<Records, ReadError> {
+        let first_up_to = if at_least_one { usize::MAX } else { 0 };
+        self.read_within(from, max_bytes, first_up_to, isolation)
+    }
+
+    /// As `read`, with the first batch even if it is larger than `max_bytes`, unless it is larger than `first_up_to` as well:
+    /// then `ReadError::Larger` tells its size, so that a reader can make room first. With 0 it is left out.
+    pub fn read_within(
+        &self,
+        from: Offset,
+        max_bytes: usize,
+        first_up_to: usize,
+        isolation: Isolation,
+    ) -> Result<Records, ReadError> {
         let mut from = self.skip_known_damage(from);
         let mut attempts = 0;
         while attempts < ATTEMPTS {
@@ -164,7 +178,7 @@ impl PartitionLog {
                 from,
                 below,
                 max_bytes,
-                at_least_one,
+                first_up_to,
             };
             match self.read_batches(wanted) {
                 Ok((bytes, next_offset)) => {
@@ -209,6 +223,27 @@ impl PartitionLog {
         from >= self.hot_from.load(Ordering::Relaxed)
     }
 
+    /// Bytes that a read from this offset could give at most, without looking into a file: an estimate from above, exact where the
+    /// latest read of the same consumer ended.
+    pub fn readable_bytes(&self, from: Offset, isolation: Isolation) -> usize {
+        if from >= self.offsets().end_for(isolation) {
+            return 0;
+        }
+        let segments = self.segments.load();
+        let holding = segments.partition_point(|segment| segment.base_offset <= from);
+        let Some(segment) = holding.checked_sub(1).map(|index| &segments[index]) else {
+            return 0;
+        };
+        let cursor = self.cursors.lock().take(from);
+        let position = match cursor {
+            Some(cursor) if cursor.segment == segment.base_offset => cursor.position,
+            _ => segment.known_position(from).unwrap_or(HEADER_BLOCK),
+        };
+        let left = usize::try_from(segment.end().saturating_sub(position)).unwrap_or(usize::MAX);
+        // Where compaction has left a gap at a segment's end, what there is lies in the next one.
+        left.max(HEADER_SIZE)
+    }
+
     fn check_range(&self, from: Offset) -> Result<super::Offsets, ReadError> {
         if self.is_deleted() {
             return Err(ReadError::Deleted);
@@ -232,7 +267,7 @@ impl PartitionLog {
         let end = place.segment.end();
         let available = usize::try_from(end.saturating_sub(place.position)).unwrap_or(usize::MAX);
         let mut count = wanted.max_bytes.min(available);
-        if wanted.at_least_one {
+        if wanted.first_up_to > 0 {
             count = count.max(HEADER_SIZE.min(available));
         }
         loop {
@@ -252,7 +287,10 @@ impl PartitionLog {
             if taken.length == 0 {
                 match taken.missing {
                     // The first batch is larger than what was read: its sealed header tells how much it is.
-                    Some(size) if wanted.at_least_one && size > count && size <= available => {
+                    Some(size) if wanted.first_up_to > 0 && size > count && size <= available => {
+                        if size > wanted.first_up_to {
+                            return Err(Fault::Failed(ReadError::Larger { size }));
+                        }
                         count = size;
                         continue;
                     }
@@ -263,6 +301,7 @@ impl PartitionLog {
                 }
             }
             buffer.truncate(taken.length);
+            memory.fit();
             self.cursors.lock().put(
                 wanted.from,
                 Cursor {

@@ -3,6 +3,8 @@
 //! A **record** is a row of varints and bytes behind the batch's header, often compressed as a whole. Layout: Kafka
 //! protocol guide, "Record"; KIP-98. Numbers are zigzag varints; lengths of −1 stand for null.
 
+use std::io;
+
 use bytes::Bytes;
 
 use super::AppendError;
@@ -11,6 +13,7 @@ use super::batch::{
     checksum,
 };
 use super::compression::{compress, decompress};
+use super::walk::{RecordPlace, Walk};
 use crate::types::{Offset, TimestampMs};
 
 /// Shortest record, and shortest header of a record.
@@ -140,12 +143,7 @@ fn read_place(record: &mut Cursor, header: &BatchHeader) -> Option<(i32, Timesta
 /// The decompressed records of a batch, and how many its header promises.
 fn open(batch: &Batch, max_decompressed: usize) -> Result<(Cursor, usize), AppendError> {
     let header = &batch.header;
-    let compression = header.compression().ok_or_else(|| {
-        AppendError::Invalid(format!(
-            "attributes {:#06x}: unknown codec",
-            header.attributes
-        ))
-    })?;
+    let compression = codec(header)?;
     if batch.bytes.len() < HEADER_SIZE {
         return Err(AppendError::Corrupt("the batch is cut short".into()));
     }
@@ -259,29 +257,40 @@ fn decode_record(cursor: &mut Cursor, header: &BatchHeader, room: &mut Room) -> 
 }
 
 /// Offset and timestamp of the first record at or after `time` and at or after `from`; `None` when the batch has none.
-/// Keys, values and headers are passed over.
+/// Keys, values and headers are passed over, and no more than a piece of what comes out of the batch is in memory at a time.
 pub fn offset_of_time(
     batch: &Batch,
     time: TimestampMs,
     from: Offset,
     max_decompressed: usize,
 ) -> Result<Option<(Offset, TimestampMs)>, AppendError> {
-    let (mut cursor, count) = open(batch, max_decompressed)?;
-    for index in 0..count {
-        let place = cursor
-            .record()
-            .and_then(|mut body| read_place(&mut body, &batch.header));
-        let Some((delta, timestamp)) = place else {
-            return Err(AppendError::Corrupt(format!(
-                "record {index} of {count} is malformed"
-            )));
-        };
-        let offset = batch.header.base_offset.saturating_add(i64::from(delta));
+    let header = &batch.header;
+    let compression = codec(header)?;
+    let body = batch.bytes.slice(HEADER_SIZE.min(batch.bytes.len())..);
+    let malformed = |error: io::Error| {
+        AppendError::Corrupt(format!("the batch at {}: {error}", header.base_offset))
+    };
+    let mut walk = Walk::new(compression, &body, max_decompressed).map_err(malformed)?;
+    for _ in 0..header.record_count {
+        let RecordPlace {
+            offset_delta,
+            timestamp,
+        } = walk.next(header).map_err(malformed)?;
+        let offset = header.base_offset.saturating_add(i64::from(offset_delta));
         if timestamp >= time && offset >= from {
             return Ok(Some((offset, timestamp)));
         }
     }
     Ok(None)
+}
+
+fn codec(header: &BatchHeader) -> Result<Compression, AppendError> {
+    header.compression().ok_or_else(|| {
+        AppendError::Invalid(format!(
+            "attributes {:#06x}: unknown codec",
+            header.attributes
+        ))
+    })
 }
 
 /// What a batch made by the broker carries besides its records.

@@ -340,6 +340,12 @@ impl Segment {
         }
     }
 
+    /// Where the index in memory, if there is one, says that a walk to this offset begins.
+    pub fn known_position(&self, offset: Offset) -> Option<u64> {
+        let held = self.held.lock();
+        held.index.as_ref().map(|index| index.position_of(offset))
+    }
+
     /// Asks the index for a position; a sealed segment's is read from its file, and rebuilt when that is no good.
     pub fn seek(
         &self,

@@ -4,6 +4,9 @@
 //! waits for anything, answers that are ready go out. Several frames that arrived together are started before anything is
 //! written, so that their answers leave in one write.
 //!
+//! What a request holds in memory is paid for: small ones that came whole from an allowance of the connection, others from
+//! pools that all connections share. While others wait for such a pool, a peer must send and take at a pace (`Pressure`).
+//!
 //! Invariants: starts never overlap and follow the order of arrival. Answers follow the order of the starts. No bound of
 //! the configuration is exceeded by waiting for it to be noticed: a length is checked before memory is taken for it.
 //! Whatever ends the connection, its waiting answers are dropped with it, and no other connection notices.
@@ -14,24 +17,25 @@ use std::io;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
 use std::pin::{Pin, pin};
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::FutureExt;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
-use tokio_util::sync::{PollSemaphore, WaitForCancellationFutureOwned};
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tracing::{debug, error};
 
-use super::deadline::{Activity, Deadlines, Expiry};
-use super::frame::{self, FrameReader};
-use super::limits::{InFlightBytes, Reserved};
+use super::deadline::{self, Activity, Deadlines, Expiry, Window};
+use super::frame::{self, Arrival, FrameReader};
+use super::limits::Seat;
 use super::listener::Listener;
-use super::outgoing::{Outgoing, Stop};
+use super::outgoing::{Backlog, Outgoing, Stop};
 use super::{ConnectionInfo, FrameHandler, Service, Started};
 use crate::config::{NetConfig, Transport};
+use crate::env::budget::{Allowance, Memory, Owner, Party, Permit, Place, Pool, Wanted};
 use crate::observe::Metrics;
 
 /// Frames started in a row before answers get a turn, however many have arrived.
@@ -71,6 +75,7 @@ pub(super) struct Carrier<R, W> {
     pub(super) authenticate_by: Instant,
     /// Called once, when the handler first says that the peer is authenticated.
     pub(super) on_authenticated: Option<Box<dyn FnOnce() + Send>>,
+    pub(super) seat: Arc<Seat>,
 }
 
 /// Serves one connection to its end, and tells the log how it ended.
@@ -85,18 +90,24 @@ where
     let _open = OpenGauge::new(&shared.metrics, &listener.name);
     let serving = async {
         let lingers = carrier.info.transport != Transport::Quic;
+        let party = Party::of_peer(carrier.info.peer);
         let handler = shared.service.connect(carrier.info);
         let now = Instant::now();
         let mut connection = Connection {
             reader: FrameReader::new(carrier.reader),
             handler,
-            outgoing: Outgoing::new(carrier.writer),
+            outgoing: Outgoing::new(carrier.writer, shared.backlog.clone()),
             deadlines: Deadlines::new(now, carrier.authenticate_by, shared.limits.idle_timeout),
             drain: Box::pin(shared.drain.child_token().cancelled_owned()),
             limits: &shared.limits,
-            in_flight: &shared.in_flight,
+            memory: &shared.memory,
+            backlog: &shared.backlog,
+            party,
+            allowance: Allowance::default(),
+            arriving: None,
             metrics: &shared.metrics,
             on_authenticated: carrier.on_authenticated,
+            seat: carrier.seat,
         };
         let end = connection.run().await;
         connection.close(end, lingers).await
@@ -116,9 +127,15 @@ struct Connection<'a, R, W, H> {
     deadlines: Deadlines,
     drain: Pin<Box<WaitForCancellationFutureOwned>>,
     limits: &'a NetConfig,
-    in_flight: &'a InFlightBytes,
+    memory: &'a Memory,
+    backlog: &'a Backlog,
+    party: Party,
+    allowance: Allowance,
+    /// The pool that the frame which is arriving draws on, and what it holds of it.
+    arriving: Option<(Pool, u64)>,
     metrics: &'a Metrics,
     on_authenticated: Option<Box<dyn FnOnce() + Send>>,
+    seat: Arc<Seat>,
 }
 
 /// Why the loop over frames stopped.
@@ -173,12 +190,11 @@ where
     async fn one_frame(&mut self) -> Result<(), Leave> {
         self.room().await?;
         let length = self.length().await?;
-        let permit = self.reserve(length).await?;
-        let frame = self.body(length).await?;
+        let (frame, place) = self.body(length).await?;
         if !self.outgoing.is_ending() {
             let started = self.start(frame).await?;
             let closes = matches!(started, Started::Close { .. });
-            self.outgoing.accept(started, permit);
+            self.outgoing.accept(started, place);
             if !closes {
                 return Ok(());
             }
@@ -223,27 +239,76 @@ where
         check_length(announced, peer, self.limits).map_err(Leave::Over)
     }
 
-    /// Waits for a share of the bytes in flight.
-    async fn reserve(&mut self, length: usize) -> Result<OwnedSemaphorePermit, Leave> {
-        let authenticated = !self.deadlines.waits_for_authentication();
-        let (pool, units) = match self.in_flight.reserve(length, authenticated) {
-            Reserved::Now(permit) => return Ok(permit),
-            Reserved::Later(pool, units) => (pool, units),
-        };
-        self.deadlines.wait_for_broker();
-        let since = Instant::now();
-        let mut pool = PollSemaphore::new(pool);
-        let permit = self.wait(|_, cx| pool.poll_acquire_many(cx, units)).await;
-        self.metrics.throttled("in-flight-bytes", since.elapsed());
-        permit?.ok_or(Leave::Draining)
+    /// Waits for the frame, and for the memory that it takes.
+    async fn body(&mut self, length: usize) -> Result<(Bytes, Place), Leave> {
+        self.reader.begin(length);
+        let mut by = deadline::of_body(Instant::now(), length);
+        let mut paying: Option<Permit> = None;
+        loop {
+            let window = self.arriving.as_ref().map(|_| Window {
+                since: Instant::now(),
+                moved: self.reader.arrived() as u64,
+            });
+            self.deadlines.wait_for_body(by, window);
+            match self.wait(|reader, cx| reader.poll_body(cx)).await?? {
+                Arrival::Whole(frame) => {
+                    let now = Instant::now();
+                    self.deadlines.frame_came(now);
+                    self.seat.mark(now);
+                    self.arriving = None;
+                    let place = self.place(paying, length).await?;
+                    return Ok((frame, place));
+                }
+                Arrival::Needs(total) => {
+                    let permit = match &mut paying {
+                        Some(permit) => permit,
+                        none => none.insert(self.pool(length).open(self.party)),
+                    };
+                    let missing = (total as u64).saturating_sub(permit.held());
+                    by += self.pay(permit, missing).await?;
+                    self.arriving = Some((permit.pool().clone(), permit.held()));
+                    self.reader.paid(total);
+                }
+            }
+        }
     }
 
-    async fn body(&mut self, length: usize) -> Result<Bytes, Leave> {
-        self.reader.begin(length);
-        self.deadlines.wait_for_body(Instant::now(), length);
-        let frame = self.wait(|reader, cx| reader.poll_body(cx)).await??;
-        self.deadlines.frame_came(Instant::now());
-        Ok(frame)
+    /// The place of a frame that has come whole.
+    async fn place(&mut self, paid: Option<Permit>, length: usize) -> Result<Place, Leave> {
+        if let Some(mut permit) = paid {
+            permit.settle();
+            return Ok(Place::Drawn(permit));
+        }
+        if let Some(place) = self.allowance.place(length as u64) {
+            return Ok(place);
+        }
+        let mut permit = self.pool(length).open(self.party);
+        self.pay(&mut permit, length as u64).await?;
+        permit.settle();
+        Ok(Place::Drawn(permit))
+    }
+
+    fn pool(&self, length: usize) -> &Pool {
+        if self.deadlines.waits_for_authentication() {
+            &self.memory.strangers
+        } else {
+            self.memory.frames.of(length as u64)
+        }
+    }
+
+    /// Waits for so much more memory; returns for how long.
+    async fn pay(&mut self, permit: &mut Permit, amount: u64) -> Result<Duration, Leave> {
+        let wanted = Wanted::exactly(amount);
+        let first = poll_fn(|cx| Poll::Ready(permit.poll_draw(cx, wanted))).await;
+        if first.is_ready() {
+            return Ok(Duration::ZERO);
+        }
+        self.deadlines.wait_for_broker();
+        let since = Instant::now();
+        let drawn = self.wait(|_, cx| permit.poll_draw(cx, wanted)).await;
+        let waited = since.elapsed();
+        self.metrics.throttled("in-flight-bytes", waited);
+        drawn.map(|_| waited)
     }
 
     /// Starts a request. Not given up for a drain: what has begun is finished.
@@ -255,6 +320,11 @@ where
                 deadlines,
                 ..
             } = self;
+            let pressure = Pressure {
+                memory: self.memory,
+                backlog: self.backlog,
+                frame: None,
+            };
             let mut start = pin!(handler.start(frame));
             poll_fn(|cx| {
                 if let Poll::Ready(started) = start.as_mut().poll(cx) {
@@ -263,7 +333,7 @@ where
                 if let Poll::Ready(stop) = outgoing.poll(cx) {
                     return Poll::Ready(Err(stop.into()));
                 }
-                let expired = deadlines.poll(cx, activity(outgoing));
+                let expired = pressure.poll_expiry(cx, deadlines, outgoing);
                 expired.map(|expiry| Err(Leave::Over(End::Expired(expiry))))
             })
             .await
@@ -295,12 +365,25 @@ where
             return Poll::Ready(Leave::Draining);
         }
         loop {
-            let expiry = ready!(self.deadlines.poll(cx, activity(&self.outgoing)));
+            let expiry = ready!(self.poll_expiry(cx));
             // An answer that was waited for may have authenticated the peer since the last frame.
             if expiry != Expiry::Authentication || !self.authenticated() {
                 return Poll::Ready(Leave::Over(End::Expired(expiry)));
             }
         }
+    }
+
+    fn poll_expiry(&mut self, cx: &mut Context<'_>) -> Poll<Expiry> {
+        let arrived = self.reader.arrived() as u64;
+        let pressure = Pressure {
+            memory: self.memory,
+            backlog: self.backlog,
+            frame: self
+                .arriving
+                .as_ref()
+                .map(|(pool, held)| (pool, *held, arrived)),
+        };
+        pressure.poll_expiry(cx, &mut self.deadlines, &mut self.outgoing)
     }
 
     /// Lets ready answers out without waiting for any, and looks whether the listener drains: a peer that always has another
@@ -322,7 +405,7 @@ where
             if let Poll::Ready(stop) = self.outgoing.poll_drained(cx) {
                 return Poll::Ready(stop);
             }
-            let expired = self.deadlines.poll(cx, activity(&self.outgoing));
+            let expired = self.poll_expiry(cx);
             expired.map(|_| Some(Stop::Failed(io::ErrorKind::TimedOut.into())))
         })
         .await
@@ -332,6 +415,9 @@ where
     fn authenticated(&mut self) -> bool {
         if self.deadlines.waits_for_authentication() && self.handler.authenticated() {
             self.deadlines.authenticated();
+            if let Some(principal) = self.handler.principal() {
+                self.party = self.party.owned_by(&Owner::Principal(principal));
+            }
             if let Some(tell) = self.on_authenticated.take() {
                 tell();
             }
@@ -370,11 +456,67 @@ fn over(stop: Option<Stop>) -> End {
     }
 }
 
+/// Whether others wait for memory, and so what is asked of the peer.
+struct Pressure<'a> {
+    memory: &'a Memory,
+    backlog: &'a Backlog,
+    /// The frame that is arriving: its pool, what it holds of it, and how much of it has arrived.
+    frame: Option<(&'a Pool, u64, u64)>,
+}
+
+impl Pressure<'_> {
+    /// Ready when a deadline has passed. Windows in which the peer kept its pace, or in which nobody waited, are none.
+    fn poll_expiry<W: AsyncWrite + Unpin>(
+        &self,
+        cx: &mut Context<'_>,
+        deadlines: &mut Deadlines,
+        outgoing: &mut Outgoing<W>,
+    ) -> Poll<Expiry> {
+        loop {
+            match ready!(deadlines.poll(cx, activity(outgoing))) {
+                Expiry::FrameWindow => {
+                    let now = Instant::now();
+                    let (pool, held, arrived) = match self.frame {
+                        Some((pool, held, arrived)) => (Some(pool), held, arrived),
+                        None => (None, 0, 0),
+                    };
+                    let kept_pace = deadlines
+                        .frame_window()
+                        .is_none_or(|window| window.kept_pace(arrived, held));
+                    if !kept_pace && pool.is_some_and(Pool::is_pressed) {
+                        return Poll::Ready(Expiry::FrameHeldUpOthers);
+                    }
+                    deadlines.next_frame_window(Window {
+                        since: now,
+                        moved: arrived,
+                    });
+                }
+                Expiry::AnswerWindow => {
+                    let held = outgoing.unwritten_bytes() as u64;
+                    let kept_pace = outgoing
+                        .window()
+                        .is_none_or(|window| window.kept_pace(outgoing.written(), held));
+                    let answers = &self.memory.answers;
+                    let is_pressed = answers.small.is_pressed()
+                        || answers.large.is_pressed()
+                        || self.backlog.is_over();
+                    if !kept_pace && is_pressed {
+                        return Poll::Ready(Expiry::AnswersHeldUpOthers);
+                    }
+                    outgoing.next_window(Instant::now());
+                }
+                expiry => return Poll::Ready(expiry),
+            }
+        }
+    }
+}
+
 fn activity<W: AsyncWrite + Unpin>(outgoing: &Outgoing<W>) -> Activity {
     Activity {
         in_flight: outgoing.in_flight() > 0,
         has_output: outgoing.has_output(),
         last_write: outgoing.last_write(),
+        window: outgoing.window(),
     }
 }
 
@@ -450,6 +592,16 @@ fn report<S>(listener: &Listener<S>, peer: SocketAddr, end: &End) {
             peer,
             "not-reading",
             &"connection closed: the peer took no byte of its answers for net.idle_timeout",
+        ),
+        End::Expired(Expiry::AnswersHeldUpOthers | Expiry::AnswerWindow) => listener.refuse(
+            peer,
+            "slow-reader",
+            &"connection closed: others waited for the memory of answers that the peer took too slowly; net.max-unsent-bytes bounds it",
+        ),
+        End::Expired(Expiry::FrameHeldUpOthers | Expiry::FrameWindow) => listener.refuse(
+            peer,
+            "frame-held-up-others",
+            &"connection closed: others waited for the memory of a frame that came too slowly; net.max-in-flight-bytes bounds it",
         ),
         End::Expired(Expiry::SlowFrame) => listener.refuse(
             peer,

@@ -10,10 +10,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
-/// A frame that was announced must come at this pace after a grace, so that a peer cannot hold a share of the
-/// in-flight bytes by sending nothing. Half a megabit a second is slower than any link that a broker is used over.
+/// A frame that was announced must come at this pace after a grace, whether or not anybody waits for what it holds. Half a megabit a
+/// second is slower than any link that a broker is used over.
 const BODY_GRACE: Duration = Duration::from_secs(30);
 const BODY_BYTES_PER_SECOND: u64 = 64 << 10;
+
+/// While others wait for what a frame that arrives, or answers that are not taken, hold, these are looked at so often. In that time
+/// they must have moved by `LEAST_PROGRESS_BYTES`, and by a part of what they hold: who holds much has to be quick.
+const FRAME_WINDOW: Duration = Duration::from_secs(1);
+const ANSWER_WINDOW: Duration = Duration::from_secs(2);
+const LEAST_PROGRESS_BYTES: u64 = 64 << 10;
+const PROGRESS_PART: u64 = 8;
 
 /// "Never", for durations that a clock cannot add.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
@@ -26,6 +33,12 @@ pub(super) enum Expiry {
     NotReading,
     /// A frame was announced and does not come.
     SlowFrame,
+    /// It is time to see whether a frame that holds memory keeps its pace; and whether the peer takes its answers.
+    FrameWindow,
+    AnswerWindow,
+    /// Others waited for the memory that a frame held which came too slowly, or answers that were taken too slowly.
+    FrameHeldUpOthers,
+    AnswersHeldUpOthers,
     /// The peer has not authenticated in time.
     Authentication,
 }
@@ -36,8 +49,23 @@ enum Phase {
     Peer,
     /// The broker's own: memory, room among the answers, a request's start.
     Broker,
-    /// A frame's body must have come by then.
-    Body(Instant),
+    /// A frame's body must have come by then; the window, where it holds memory that others may wait for.
+    Body { by: Instant, window: Option<Window> },
+}
+
+/// A stretch of time in which something must move.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) struct Window {
+    pub(super) since: Instant,
+    /// The count of bytes, arrived or taken, when it began.
+    pub(super) moved: u64,
+}
+
+impl Window {
+    /// Whether what holds so much has moved enough within the window, up to the count `moved`.
+    pub(super) fn kept_pace(&self, moved: u64, held: u64) -> bool {
+        moved.saturating_sub(self.moved) >= LEAST_PROGRESS_BYTES.max(held / PROGRESS_PART)
+    }
 }
 
 /// What the outgoing side says of itself.
@@ -46,6 +74,8 @@ pub(super) struct Activity {
     pub(super) in_flight: bool,
     pub(super) has_output: bool,
     pub(super) last_write: Instant,
+    /// Since when the peer has been given answers that it did not take at once.
+    pub(super) window: Option<Window>,
 }
 
 pub(super) struct Deadlines {
@@ -84,9 +114,23 @@ impl Deadlines {
         self.phase = Phase::Broker;
     }
 
-    pub(super) fn wait_for_body(&mut self, now: Instant, length: usize) {
-        let pace = Duration::from_secs(length as u64 / BODY_BYTES_PER_SECOND);
-        self.phase = Phase::Body(after(now, BODY_GRACE + pace));
+    pub(super) fn wait_for_body(&mut self, by: Instant, window: Option<Window>) {
+        self.phase = Phase::Body { by, window };
+    }
+
+    /// The window of the frame that is arriving.
+    pub(super) fn frame_window(&self) -> Option<Window> {
+        match self.phase {
+            Phase::Body { window, .. } => window,
+            Phase::Peer | Phase::Broker => None,
+        }
+    }
+
+    /// Begins the next window of the frame that is arriving.
+    pub(super) fn next_frame_window(&mut self, next: Window) {
+        if let Phase::Body { window, .. } = &mut self.phase {
+            *window = Some(next);
+        }
     }
 
     pub(super) fn frame_came(&mut self, now: Instant) {
@@ -114,16 +158,31 @@ impl Deadlines {
     /// The deadline that comes first.
     fn next(&self, activity: Activity) -> Option<(Instant, Expiry)> {
         let stall = after(self.last_frame.max(activity.last_write), self.idle_timeout);
-        let waiting = match self.phase {
-            Phase::Body(by) => Some((by, Expiry::SlowFrame)),
-            Phase::Peer if !activity.in_flight => Some((stall, Expiry::Idle)),
-            Phase::Peer | Phase::Broker => None,
-        };
-        let not_reading = activity.has_output.then_some((stall, Expiry::NotReading));
-        let authentication = self.authenticate_by.map(|by| (by, Expiry::Authentication));
-        let deadlines = [waiting, not_reading, authentication];
+        let mut deadlines = [None; 5];
+        match self.phase {
+            Phase::Body { by, window } => {
+                deadlines[0] = Some((by, Expiry::SlowFrame));
+                deadlines[1] =
+                    window.map(|window| (window.since + FRAME_WINDOW, Expiry::FrameWindow));
+            }
+            Phase::Peer if !activity.in_flight => deadlines[0] = Some((stall, Expiry::Idle)),
+            Phase::Peer | Phase::Broker => {}
+        }
+        if activity.has_output {
+            deadlines[2] = Some((stall, Expiry::NotReading));
+            let window = activity.window;
+            deadlines[3] =
+                window.map(|window| (window.since + ANSWER_WINDOW, Expiry::AnswerWindow));
+        }
+        deadlines[4] = self.authenticate_by.map(|by| (by, Expiry::Authentication));
         deadlines.into_iter().flatten().min_by_key(|(at, _)| *at)
     }
+}
+
+/// When a frame of this length, announced now, must have come.
+pub(super) fn of_body(now: Instant, length: usize) -> Instant {
+    let pace = Duration::from_secs(length as u64 / BODY_BYTES_PER_SECOND);
+    after(now, BODY_GRACE + pace)
 }
 
 /// Never panics, however long the duration.

@@ -4,8 +4,9 @@
 //! the buffer gets memory of its own, into which its bytes are read directly, so that keeping a slice of a large frame keeps
 //! no other frame alive.
 //!
-//! Invariants: memory grows with the bytes that arrived, never with the length that was announced. Every `poll_…` keeps
-//! its state in the reader: it may be given up and called again.
+//! Invariants: memory grows with the bytes that arrived, never with the length that was announced. A frame with memory of its own is
+//! paid for in steps, each before its bytes are read (`Arrival::Needs`). Every `poll_…` keeps its state in the reader: it may be
+//! given up and called again.
 
 use std::future::Future;
 use std::io;
@@ -25,8 +26,12 @@ const PREFIX_BYTES: usize = 4;
 /// for long (a batch in the log's cache) can keep alive beside it.
 const MIN_ROOM_BYTES: usize = 4 << 10;
 const MAX_ROOM_BYTES: usize = 32 << 10;
-/// What a large frame gets before its bytes have come; from there on its memory doubles as it fills.
-const FIRST_STEP_BYTES: usize = 1 << 20;
+/// So much of a large frame arrives in the buffer before the frame gets memory of its own.
+const FRONT_BYTES: usize = 16 << 10;
+/// What a large frame pays for first; from there on it pays for twice as much each time, up to its length.
+const FIRST_PAYMENT_BYTES: usize = 128 << 10;
+/// Room that a large frame begins with. From there on it grows as it is paid for. Pages that nothing was read into are no memory yet.
+const FIRST_ROOM_BYTES: usize = 1 << 20;
 
 pub(super) struct FrameReader<R> {
     io: R,
@@ -42,8 +47,22 @@ enum Body {
     None,
     /// Comes from the buffer, so many bytes.
     Buffered(usize),
+    /// Is to have memory of its own, once its front has arrived in the buffer.
+    Front(usize),
     /// Has memory of its own.
-    Own { bytes: Buffer, length: usize },
+    Own {
+        bytes: Buffer,
+        length: usize,
+        paid: usize,
+    },
+}
+
+/// How a frame's body comes along.
+#[derive(Debug)]
+pub(super) enum Arrival {
+    Whole(Bytes),
+    /// Nothing more is read before `paid` says that so many bytes in all are paid for.
+    Needs(usize),
 }
 
 impl<R: AsyncRead + Unpin> FrameReader<R> {
@@ -71,40 +90,80 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
 
     /// Says that the length just read is taken: `poll_body` reads so many bytes.
     pub(super) fn begin(&mut self, length: usize) {
-        self.body = if length <= self.room.max(self.buffer.len()) {
+        self.body = if length <= MAX_ROOM_BYTES.max(self.buffer.len()) {
             Body::Buffered(length)
         } else {
-            let mut bytes = Buffer::with_capacity(length.min(FIRST_STEP_BYTES));
-            bytes.bytes().extend_from_slice(&self.buffer);
-            self.buffer.clear();
-            Body::Own { bytes, length }
+            Body::Front(length)
         };
     }
 
-    /// The frame whose length was announced by `begin`.
-    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Bytes>> {
-        match &mut self.body {
-            Body::None => return Poll::Ready(Ok(Bytes::new())),
-            &mut Body::Buffered(length) => {
-                while self.buffer.len() < length {
+    /// The frame whose length was announced by `begin`, or what it must pay for next.
+    pub(super) fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Arrival>> {
+        let whole = loop {
+            match &mut self.body {
+                Body::None => break Bytes::new(),
+                &mut Body::Buffered(length) if self.buffer.len() >= length => {
+                    break self.buffer.split_to(length).freeze();
+                }
+                &mut Body::Front(length) if self.buffer.len() >= length => {
+                    self.body = Body::Buffered(length);
+                }
+                &mut Body::Front(length) if self.buffer.len() >= FRONT_BYTES => {
+                    let first = length.min(FIRST_PAYMENT_BYTES.max(self.buffer.len()));
+                    return Poll::Ready(Ok(Arrival::Needs(first)));
+                }
+                Body::Buffered(_) | Body::Front(_) => {
                     if ready!(self.poll_fill(cx))? == 0 {
                         return Poll::Ready(Err(torn()));
                     }
                 }
-                self.body = Body::None;
-                return Poll::Ready(Ok(self.buffer.split_to(length).freeze()));
-            }
-            Body::Own { bytes, length } => {
-                while bytes.bytes().len() < *length {
-                    if ready!(poll_read_exact(&mut self.io, cx, bytes, *length))? == 0 {
+                Body::Own { bytes, length, .. } if bytes.filled() == *length => {
+                    match std::mem::replace(&mut self.body, Body::None) {
+                        Body::Own { bytes, .. } => break bytes.freeze(),
+                        Body::None | Body::Buffered(_) | Body::Front(_) => break Bytes::new(),
+                    }
+                }
+                Body::Own {
+                    bytes,
+                    length,
+                    paid,
+                } if bytes.filled() == *paid => {
+                    return Poll::Ready(Ok(Arrival::Needs((*paid * 2).min(*length))));
+                }
+                Body::Own { bytes, paid, .. } => {
+                    if ready!(poll_read_up_to(&mut self.io, cx, bytes, *paid))? == 0 {
                         return Poll::Ready(Err(torn()));
                     }
                 }
             }
+        };
+        self.body = Body::None;
+        Poll::Ready(Ok(Arrival::Whole(whole)))
+    }
+
+    /// So many bytes of the frame, in all, are paid for: `poll_body` may go on.
+    pub(super) fn paid(&mut self, total: usize) {
+        match &mut self.body {
+            &mut Body::Front(length) => {
+                let mut bytes = Buffer::with_capacity(length.min(FIRST_ROOM_BYTES));
+                bytes.bytes().extend_from_slice(&self.buffer);
+                self.buffer.clear();
+                self.body = Body::Own {
+                    bytes,
+                    length,
+                    paid: total,
+                };
+            }
+            Body::Own { paid, .. } => *paid = total,
+            Body::None | Body::Buffered(_) => {}
         }
-        match std::mem::replace(&mut self.body, Body::None) {
-            Body::Own { bytes, .. } => Poll::Ready(Ok(bytes.freeze())),
-            Body::None | Body::Buffered(_) => Poll::Ready(Ok(Bytes::new())),
+    }
+
+    /// Bytes of the frame that have arrived into memory of its own.
+    pub(super) fn arrived(&self) -> usize {
+        match &self.body {
+            Body::Own { bytes, .. } => bytes.filled(),
+            Body::None | Body::Buffered(_) | Body::Front(_) => 0,
         }
     }
 
@@ -139,19 +198,18 @@ impl<R: AsyncRead + Unpin> FrameReader<R> {
     }
 }
 
-/// Reads into a frame's own memory, never past its end.
-fn poll_read_exact<R: AsyncRead + Unpin>(
+/// Reads into a frame's own memory, never past what is paid for.
+fn poll_read_up_to<R: AsyncRead + Unpin>(
     io: &mut R,
     cx: &mut Context<'_>,
     buffer: &mut Buffer,
-    length: usize,
+    paid: usize,
 ) -> Poll<io::Result<usize>> {
-    let capacity = buffer.capacity();
-    if buffer.bytes().len() == capacity {
-        buffer.grow((capacity * 2).min(length));
+    if buffer.filled() == buffer.capacity() {
+        buffer.grow(paid);
     }
     let bytes = buffer.bytes();
-    let missing = length - bytes.len();
+    let missing = paid - bytes.len();
     pin!(io.read_buf(&mut bytes.limit(missing))).poll(cx)
 }
 

@@ -3,15 +3,17 @@
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::AtomicUsize;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-use super::limits::{Admission, InFlightBytes, LogThrottle, Slot};
+use super::limits::{Admission, Closed, LogThrottle, Newcomer, Slot};
+use super::outgoing::Backlog;
 use super::{ConnectionInfo, deadline};
 use crate::config::{ListenerConfig, NetConfig, SaslMechanism};
+use crate::env::budget::Memory;
 use crate::observe::Metrics;
 use crate::security::certificate::PrincipalRules;
 use crate::types::Principal;
@@ -23,7 +25,8 @@ pub(super) struct Shared<S> {
     pub(super) rules: PrincipalRules,
     pub(super) metrics: Arc<Metrics>,
     pub(super) admission: Arc<Admission>,
-    pub(super) in_flight: InFlightBytes,
+    pub(super) memory: Memory,
+    pub(super) backlog: Arc<Backlog>,
     /// Cancelled when the graceful shutdown begins.
     pub(super) drain: CancellationToken,
 }
@@ -35,7 +38,8 @@ pub(super) struct Listener<S> {
     /// Where it is bound, with the port that the system chose.
     pub(super) bound: SocketAddr,
     pub(super) shared: Arc<Shared<S>>,
-    open: Arc<AtomicUsize>,
+    /// Under which its connections are counted.
+    number: usize,
     log: LogThrottle,
     sasl_mechanisms: Arc<[SaslMechanism]>,
     advertised: Option<(Arc<str>, u16)>,
@@ -43,6 +47,7 @@ pub(super) struct Listener<S> {
 
 impl<S> Listener<S> {
     pub(super) fn new(config: ListenerConfig, bound: SocketAddr, shared: Arc<Shared<S>>) -> Self {
+        static NUMBERS: AtomicUsize = AtomicUsize::new(0);
         let advertised = config.advertised.as_ref().map(|(host, port)| {
             let port = if *port == 0 { bound.port() } else { *port };
             (host.as_str().into(), port)
@@ -51,7 +56,7 @@ impl<S> Listener<S> {
             name: config.name.as_str().into(),
             bound,
             shared,
-            open: Arc::default(),
+            number: NUMBERS.fetch_add(1, Ordering::Relaxed),
             log: LogThrottle::default(),
             sasl_mechanisms: config.sasl_mechanisms.as_slice().into(),
             advertised,
@@ -59,11 +64,25 @@ impl<S> Listener<S> {
         }
     }
 
-    /// Takes a slot for a connection or a stream; `None` when a bound is reached, which is told to log and metrics.
-    pub(super) fn admit(&self, peer: SocketAddr) -> Option<Slot> {
-        let admission = &self.shared.admission;
-        match admission.admit(&self.open, self.config.max_connections, peer.ip()) {
-            Ok(slot) => Some(slot),
+    /// Takes a slot for a connection or a stream; `None` when a bound is reached, which is told to log and metrics. `may_go` where
+    /// it may be closed for another.
+    pub(super) fn admit(&self, peer: SocketAddr, may_go: bool) -> Option<Slot> {
+        let newcomer = Newcomer {
+            peer,
+            listener: self.number,
+            max_of_listener: self.config.max_connections,
+            may_go,
+        };
+        match self.shared.admission.admit(newcomer) {
+            Ok((slot, None)) => Some(slot),
+            Ok((slot, Some(Closed { peer, bound }))) => {
+                let message = format_args!(
+                    "connection closed: it was quiet, and another needed room; {} of them are open; {} bounds them",
+                    bound.bound, bound.setting
+                );
+                self.refuse(peer, "made-room", &message);
+                Some(slot)
+            }
             Err(full) => {
                 let message = format_args!(
                     "connection refused: {} of them are open; {} bounds them",

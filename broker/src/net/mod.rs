@@ -30,13 +30,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::info;
 
 use crate::config::{ListenerConfig, ListenerTls, NetConfig, SaslMechanism, Transport};
+use crate::env::budget::Memory;
 use crate::observe::Metrics;
 use crate::security::certificate::PrincipalRules;
 use crate::types::Principal;
 use certificate::Certificates;
 use drain::Remaining;
-use limits::{Admission, InFlightBytes};
+use limits::Admission;
 use listener::{Listener, Shared};
+use outgoing::Backlog;
 pub use quic::ALPN;
 
 /// Facts about a connection (on QUIC: a stream) that its handler is made with.
@@ -69,6 +71,10 @@ pub trait FrameHandler: Send + 'static {
     fn min_frame_bytes(&self) -> usize {
         frame::MIN_FRAME_BYTES
     }
+    /// Who holds what this connection's requests hold in memory: asked when the peer has authenticated. `None`: its address.
+    fn principal(&self) -> Option<Principal> {
+        None
+    }
 }
 
 /// An answer's bytes, without the length prefix. Chunks go out in order without being joined.
@@ -77,6 +83,9 @@ pub type Reply = Vec<Bytes>;
 pub enum Started {
     Ready(Reply),
     Later(Pin<Box<dyn Future<Output = Finished> + Send>>),
+    /// As `Later`, but nothing is done for it before every earlier answer of the connection is finished: for answers that may be large,
+    /// so that those which have to wait for their turn hold nothing.
+    InTurn(Pin<Box<dyn Future<Output = Finished> + Send>>),
     /// The protocol has no answer for this request (acks=0).
     Silent,
     /// The connection cannot go on; the reason goes to the log. An answer may precede the end.
@@ -94,6 +103,9 @@ pub enum Finished {
         reason: String,
     },
 }
+
+/// Of `net.max-unsent-bytes`, what answers that were not reserved for may come to over all connections.
+const BACKLOG_PART: u64 = 8;
 
 type Reload = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
@@ -122,6 +134,7 @@ impl Listeners {
         rules: PrincipalRules,
         service: Arc<S>,
         metrics: Arc<Metrics>,
+        memory: Memory,
     ) -> Result<Self, String> {
         let drain = CancellationToken::new();
         let shared = Arc::new(Shared {
@@ -129,7 +142,8 @@ impl Listeners {
             rules,
             metrics,
             admission: Admission::new(&limits),
-            in_flight: InFlightBytes::new(limits.max_in_flight_bytes),
+            backlog: Backlog::new(limits.max_unsent_bytes / BACKLOG_PART),
+            memory,
             limits,
             drain: drain.clone(),
         });

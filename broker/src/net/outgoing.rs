@@ -1,25 +1,30 @@
 //! Answers on their way out: in the order of their requests, joined into as few writes as the peer takes.
 //!
-//! A *waiting* answer belongs to a request that was started and not finished; all of them make progress, yet they leave in order. A
-//! finished answer becomes *output*: chunks that a vectored write takes together. Each answer carries the *permit* of its request's
+//! Requests stand in *line* from their start until their answer is finished and its turn has come. Those that *run* all make
+//! progress, yet their answers leave in order; those to be answered *in turn* do not begin before they are first in line. A
+//! finished answer becomes *output*: chunks that a vectored write takes together. Each answer carries the *place* of its request's
 //! bytes, given back when its last byte was written.
 //!
-//! Invariant: answers turn into output only while there is less than `MAX_OUTPUT_BYTES` of it, and no request is started
-//! above that, so that a peer that does not read costs a bounded amount.
+//! Invariant: answers turn into output only while there is less than `MAX_OUTPUT_BYTES` of it, and no request is started while
+//! there is more than that of output and of answers that are ready in line, so that a peer that does not read costs a bounded amount. What
+//! all connections have of both is the *backlog*: above its bound a connection that has something unwritten starts nothing more.
 
 use std::collections::VecDeque;
 use std::future::Future;
 use std::io::{self, IoSlice};
 use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
-use futures_util::stream::{FuturesOrdered, StreamExt};
+use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::io::AsyncWrite;
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Instant;
 
+use super::deadline::Window;
 use super::{Finished, Reply, Started};
+use crate::env::budget::Place;
 
 const MAX_OUTPUT_BYTES: usize = 256 << 10;
 /// Chunks up to this size are copied together: cheaper than an entry of their own in the list that the kernel walks.
@@ -29,16 +34,46 @@ const COPY_STEP_BYTES: usize = 2 << 10;
 /// Chunks given to one write.
 const MAX_SLICES: usize = 64;
 
+/// The bytes of answers that all connections have ready and not written.
+#[derive(Debug)]
+pub(super) struct Backlog {
+    bytes: AtomicU64,
+    bound: u64,
+}
+
+impl Backlog {
+    pub(super) fn new(bound: u64) -> Arc<Self> {
+        Arc::new(Self {
+            bytes: AtomicU64::new(0),
+            bound,
+        })
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.bytes.load(Ordering::Relaxed) > self.bound
+    }
+}
+
 pub(super) struct Outgoing<W> {
     io: W,
-    waiting: FuturesOrdered<Waiting>,
+    line: VecDeque<InLine>,
+    /// The number of the first in line; they are numbered without gaps.
+    first: u64,
+    running: FuturesUnordered<Running>,
+    /// Bytes of the answers in line that are ready.
+    ready_bytes: usize,
     output: Output,
     /// Requests whose answer is output, by the position at which it ends.
-    unwritten: VecDeque<(u64, OwnedSemaphorePermit)>,
+    unwritten: VecDeque<(u64, Place)>,
     needs_flush: bool,
     /// Why the connection ends after the output, when it does.
     ending: Option<String>,
     last_write: Instant,
+    /// While the peer has not taken all that it was given.
+    window: Option<Window>,
+    backlog: Arc<Backlog>,
+    /// What the backlog counts of this connection.
+    in_backlog: u64,
 }
 
 /// How the outgoing side came to its end.
@@ -50,46 +85,83 @@ pub(super) enum Stop {
 }
 
 impl<W: AsyncWrite + Unpin> Outgoing<W> {
-    pub(super) fn new(io: W) -> Self {
+    pub(super) fn new(io: W, backlog: Arc<Backlog>) -> Self {
         Self {
             io,
-            waiting: FuturesOrdered::new(),
+            line: VecDeque::new(),
+            first: 0,
+            running: FuturesUnordered::new(),
+            ready_bytes: 0,
             output: Output::default(),
             unwritten: VecDeque::new(),
             needs_flush: false,
             ending: None,
             last_write: Instant::now(),
+            window: None,
+            backlog,
+            in_backlog: 0,
         }
     }
 
     /// Takes what a request's start led to.
-    pub(super) fn accept(&mut self, started: Started, permit: OwnedSemaphorePermit) {
+    pub(super) fn accept(&mut self, started: Started, place: Place) {
         let finished = match started {
             Started::Later(answer) => {
-                self.waiting
-                    .push_back(Waiting::new(Answer::Later(answer), permit));
+                let number = self.first + self.line.len() as u64;
+                self.running.push(Running { number, answer });
+                self.stand(Answer::Running, place);
+                return;
+            }
+            Started::InTurn(answer) => {
+                self.stand(Answer::InTurn(answer), place);
                 return;
             }
             Started::Silent => Finished::Silent,
             Started::Ready(reply) => Finished::Reply(reply),
             Started::Close { reply, reason } => Finished::Close { reply, reason },
         };
-        if self.waiting.is_empty() {
-            self.finish(finished, permit);
+        if self.line.is_empty() {
+            self.finish(finished, place);
         } else if !matches!(finished, Finished::Silent) {
-            self.waiting
-                .push_back(Waiting::new(Answer::Ready(finished), permit));
+            self.ready_bytes += finished.len();
+            self.stand(Answer::Ready(finished), place);
         }
     }
 
     /// Requests started whose answer is not written.
     pub(super) fn in_flight(&self) -> usize {
-        self.waiting.len() + self.unwritten.len()
+        self.line.len() + self.unwritten.len()
     }
 
     /// Whether another request may be started.
     pub(super) fn has_room(&self, max_in_flight: usize) -> bool {
-        self.in_flight() < max_in_flight && self.output.len() < MAX_OUTPUT_BYTES
+        let unwritten = self.unwritten_bytes();
+        self.in_flight() < max_in_flight
+            && unwritten < MAX_OUTPUT_BYTES
+            && (unwritten == 0 || !self.backlog.is_over())
+    }
+
+    /// Bytes of answers that are ready and not written.
+    pub(super) fn unwritten_bytes(&self) -> usize {
+        self.output.len() + self.ready_bytes
+    }
+
+    /// Bytes written since the connection began.
+    pub(super) fn written(&self) -> u64 {
+        self.output.written
+    }
+
+    /// Since when the peer has been given bytes that it has not taken.
+    pub(super) fn window(&self) -> Option<Window> {
+        self.window
+    }
+
+    /// Begins the next window.
+    pub(super) fn next_window(&mut self, now: Instant) {
+        self.window = Some(Window {
+            since: now,
+            moved: self.output.written,
+        });
     }
 
     /// A handler has closed the connection: no request is to be started any more.
@@ -107,6 +179,17 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
 
     /// Makes what progress there is to make. Ready only at the end of the connection.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
+        let stop = self.progress(cx);
+        if self.output.len() == 0 {
+            self.window = None;
+        } else if self.window.is_none() {
+            self.next_window(Instant::now());
+        }
+        self.count_backlog();
+        stop
+    }
+
+    fn progress(&mut self, cx: &mut Context<'_>) -> Poll<Stop> {
         loop {
             self.collect(cx);
             if self.output.len() == 0 {
@@ -146,14 +229,53 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
     /// Turns answers that are ready, and whose turn it is, into output.
     fn collect(&mut self, cx: &mut Context<'_>) {
         while self.ending.is_none() && self.output.len() < MAX_OUTPUT_BYTES {
-            match self.waiting.poll_next_unpin(cx) {
-                Poll::Ready(Some((finished, permit))) => self.finish(finished, permit),
-                Poll::Ready(None) | Poll::Pending => return,
+            while let Poll::Ready(Some((number, finished))) = self.running.poll_next_unpin(cx) {
+                let place = usize::try_from(number - self.first).unwrap_or(usize::MAX);
+                if let Some(request) = self.line.get_mut(place) {
+                    self.ready_bytes += finished.len();
+                    request.answer = Answer::Ready(finished);
+                }
+            }
+            let Some(front) = self.line.front_mut() else {
+                return;
+            };
+            let finished = match std::mem::replace(&mut front.answer, Answer::Running) {
+                Answer::Running => return,
+                Answer::Ready(finished) => {
+                    self.ready_bytes -= finished.len();
+                    finished
+                }
+                // Most need not wait once it is their turn: then they are spared the list of those that run.
+                Answer::InTurn(mut answer) => match answer.as_mut().poll(cx) {
+                    Poll::Ready(finished) => finished,
+                    Poll::Pending => {
+                        let number = self.first;
+                        self.running.push(Running { number, answer });
+                        continue;
+                    }
+                },
+            };
+            self.first += 1;
+            if let Some(InLine { place, .. }) = self.line.pop_front() {
+                self.finish(finished, place);
             }
         }
     }
 
-    fn finish(&mut self, finished: Finished, permit: OwnedSemaphorePermit) {
+    fn stand(&mut self, answer: Answer, place: Place) {
+        self.line.push_back(InLine { answer, place });
+    }
+
+    fn count_backlog(&mut self) {
+        let now = self.unwritten_bytes() as u64;
+        if now != self.in_backlog {
+            let bytes = &self.backlog.bytes;
+            bytes.fetch_add(now.wrapping_sub(self.in_backlog), Ordering::Relaxed);
+            self.in_backlog = now;
+        }
+    }
+
+    fn finish(&mut self, finished: Finished, place: Place) {
         let (reply, reason) = match finished {
             Finished::Reply(reply) => (Some(reply), None),
             Finished::Silent => return,
@@ -162,13 +284,15 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
         self.ending = reason;
         if let Some(reply) = reply {
             match self.output.push(reply) {
-                Ok(end) => self.unwritten.push_back((end, permit)),
+                Ok(end) => self.unwritten.push_back((end, place)),
                 Err(fault) => self.ending = Some(fault),
             }
         }
         if self.ending.is_some() {
             // What comes after the end is not answered.
-            self.waiting = FuturesOrdered::new();
+            self.line.clear();
+            self.running.clear();
+            self.ready_bytes = 0;
         }
     }
 
@@ -183,42 +307,52 @@ impl<W: AsyncWrite + Unpin> Outgoing<W> {
     }
 }
 
-/// A request's answer and the permit of its bytes.
-struct Waiting {
-    answer: Answer,
-    permit: Option<OwnedSemaphorePermit>,
-}
-
-enum Answer {
-    Later(Pin<Box<dyn Future<Output = Finished> + Send>>),
-    /// Ready, but not its turn.
-    Ready(Finished),
-    Taken,
-}
-
-impl Waiting {
-    fn new(answer: Answer, permit: OwnedSemaphorePermit) -> Self {
-        Self {
-            answer,
-            permit: Some(permit),
-        }
+impl<W> Drop for Outgoing<W> {
+    fn drop(&mut self) {
+        let bytes = &self.backlog.bytes;
+        bytes.fetch_sub(self.in_backlog, Ordering::Relaxed);
     }
 }
 
-impl Future for Waiting {
-    type Output = (Finished, OwnedSemaphorePermit);
+/// A request in line: its answer and the place of its bytes.
+struct InLine {
+    answer: Answer,
+    place: Place,
+}
+
+type Answering = Pin<Box<dyn Future<Output = Finished> + Send>>;
+
+enum Answer {
+    Running,
+    /// Has not begun: it begins when it is the first in line.
+    InTurn(Answering),
+    Ready(Finished),
+}
+
+/// An answer that is being made, and the number of its request.
+struct Running {
+    number: u64,
+    answer: Answering,
+}
+
+impl Future for Running {
+    type Output = (u64, Finished);
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let finished = match &mut self.answer {
-            Answer::Later(answer) => ready!(answer.as_mut().poll(cx)),
-            _ => match std::mem::replace(&mut self.answer, Answer::Taken) {
-                Answer::Ready(finished) => finished,
-                Answer::Later(_) | Answer::Taken => return Poll::Pending,
-            },
-        };
-        match self.permit.take() {
-            Some(permit) => Poll::Ready((finished, permit)),
-            None => Poll::Pending,
+        let finished = ready!(self.answer.as_mut().poll(cx));
+        Poll::Ready((self.number, finished))
+    }
+}
+
+impl Finished {
+    /// Bytes of the answer.
+    fn len(&self) -> usize {
+        match self {
+            Self::Reply(reply)
+            | Self::Close {
+                reply: Some(reply), ..
+            } => reply.iter().map(Bytes::len).sum(),
+            Self::Silent | Self::Close { reply: None, .. } => 0,
         }
     }
 }

@@ -28,6 +28,7 @@ use tracing::debug;
 
 use super::certificate::Certificates;
 use super::connection::{self, Carrier, End};
+use super::deadline::Expiry;
 use super::drain::Remaining;
 use super::limits::Slot;
 use super::listener::{Listener, Refused};
@@ -152,7 +153,7 @@ pub(super) async fn accept<S: Service>(
             let _ = incoming.retry();
             continue;
         }
-        match listener.admit(incoming.remote_address()) {
+        match listener.admit(incoming.remote_address(), false) {
             Some(slot) => {
                 let handshake = Handshake::begin(&handshakes);
                 let serving = serve(
@@ -248,7 +249,7 @@ async fn serve_streams<S: Service>(
             Some(_) = streams.join_next() => without_streams_since = Instant::now(),
             opened = connection.accept_bi() => match opened {
                 Ok((send, receive)) => {
-                    let Some(slot) = listener.admit(peer) else {
+                    let Some(slot) = listener.admit(peer, true) else {
                         turn_away(send, receive, REFUSED);
                         continue;
                     };
@@ -300,8 +301,13 @@ impl Stream {
             info,
             authenticate_by: listener.handshake_deadline(),
             on_authenticated: Some(Box::new(widen)),
+            seat: slot.seat(),
         };
-        let end = connection::serve(&listener, carrier).await;
+        let end = tokio::select! {
+            biased;
+            () = slot.must_go() => End::Expired(Expiry::Idle),
+            end = connection::serve(&listener, carrier) => end,
+        };
         let code = match end {
             End::Finished | End::Closed(_) => {
                 if listener.shared.drain.is_cancelled() {

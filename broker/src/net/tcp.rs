@@ -14,7 +14,7 @@ use super::Service;
 use super::certificate::Certificates;
 use super::connection::{self, Carrier};
 use super::drain::Remaining;
-use super::limits::Slot;
+use super::limits::{Seat, Slot};
 use super::listener::Listener;
 use super::tls;
 
@@ -46,7 +46,11 @@ pub(super) async fn accept<S: Service>(
         match accepted {
             Ok((stream, peer)) => {
                 backoff = FIRST_BACKOFF;
-                if let Some(slot) = listener.admit(peer) {
+                if let Some(slot) = listener.admit(peer, true) {
+                    let peer = Peer {
+                        address: peer,
+                        seat: slot.seat(),
+                    };
                     let serving = serve(Arc::clone(&listener), stream, peer, certificates.clone());
                     connections.spawn(hold(slot, serving));
                 }
@@ -66,10 +70,20 @@ pub(super) async fn accept<S: Service>(
     }
 }
 
-/// Keeps the slot for as long as the work lasts.
+/// Keeps the slot for as long as the work lasts, and ends the work when the slot is needed for another.
 pub(super) async fn hold(slot: Slot, work: impl Future<Output = ()>) {
-    work.await;
+    tokio::select! {
+        biased;
+        () = slot.must_go() => {}
+        () = work => {}
+    }
     drop(slot);
+}
+
+/// Who is at the other end, and the seat that it was given.
+pub(super) struct Peer {
+    pub(super) address: SocketAddr,
+    pub(super) seat: Arc<Seat>,
 }
 
 /// Errors that the peer caused before it was accepted; the next accept may succeed at once.
@@ -86,20 +100,20 @@ fn concerns_one_connection(fault: &io::Error) -> bool {
 async fn serve<S: Service>(
     listener: Arc<Listener<S>>,
     mut stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
     certificates: Option<Arc<Certificates<rustls::ServerConfig>>>,
 ) {
     let authenticate_by = listener.handshake_deadline();
     // Answers are written whole: waiting for more to fill a segment would only delay them.
     if let Err(fault) = stream.set_nodelay(true) {
-        debug!(listener = %listener.name, %peer, "TCP_NODELAY: {fault}");
+        debug!(listener = %listener.name, peer = %peer.address, "TCP_NODELAY: {fault}");
     }
     if let Some(certificates) = certificates {
         tls::serve(&listener, stream, peer, &certificates, authenticate_by).await;
         return;
     }
     let local = stream.local_addr().ok().map(|local| local.ip());
-    let info = listener.info(peer, local, None);
+    let info = listener.info(peer.address, local, None);
     let (reader, writer) = stream.split();
     let carrier = Carrier {
         reader,
@@ -107,6 +121,7 @@ async fn serve<S: Service>(
         info,
         authenticate_by,
         on_authenticated: None,
+        seat: peer.seat,
     };
     connection::serve(&listener, carrier).await;
 }

@@ -4,7 +4,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU16, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -12,10 +12,12 @@ use parking_lot::Mutex;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_util::sync::CancellationToken;
 
-use super::limits::{Admission, InFlightBytes};
+use super::limits::Admission;
 use super::listener::{Listener, Shared};
+use super::outgoing::Backlog;
 use super::{ConnectionInfo, Finished, FrameHandler, Service, Started};
 use crate::config::{ListenerConfig, NetConfig, Transport};
+use crate::env::budget::Memory;
 use crate::observe::Metrics;
 use crate::security::certificate::PrincipalRules;
 
@@ -82,8 +84,10 @@ pub(super) fn later(finished: impl Future<Output = Finished> + Send + 'static) -
     Started::Later(Box::pin(finished))
 }
 
+/// A peer of its own for each connection.
 pub(super) fn peer() -> SocketAddr {
-    ([127, 0, 0, 1], 40_000).into()
+    static PORT: AtomicU16 = AtomicU16::new(10_000);
+    ([127, 0, 0, 1], PORT.fetch_add(1, Ordering::Relaxed)).into()
 }
 
 pub(super) fn config(name: &str, transport: Transport) -> ListenerConfig {
@@ -105,7 +109,8 @@ pub(super) fn listener(service: Arc<TestService>, limits: NetConfig) -> Arc<List
         rules: PrincipalRules::default(),
         metrics: Arc::new(Metrics::default()),
         admission: Admission::new(&limits),
-        in_flight: InFlightBytes::new(limits.max_in_flight_bytes),
+        memory: Memory::new(&limits),
+        backlog: Backlog::new(limits.max_unsent_bytes / super::BACKLOG_PART),
         limits,
         drain: CancellationToken::new(),
     });

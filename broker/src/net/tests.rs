@@ -55,7 +55,9 @@ impl Broker {
         });
         let rules = PrincipalRules::parse(&["RULE:CN=(.*)/$1/".into()]).unwrap();
         let metrics = Arc::new(Metrics::default());
-        let listeners = Listeners::start(&listeners, limits, rules, service.clone(), metrics);
+        let memory = Memory::new(&limits);
+        let listeners =
+            Listeners::start(&listeners, limits, rules, service.clone(), metrics, memory);
         Self {
             listeners: listeners.await.unwrap(),
             service,
@@ -518,6 +520,7 @@ async fn listeners_that_cannot_open_are_named_with_the_reason() {
             PrincipalRules::default(),
             TestService::echo(),
             Arc::new(Metrics::default()),
+            Memory::new(&NetConfig::default()),
         )
         .await
         .unwrap_err();

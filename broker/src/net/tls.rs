@@ -1,7 +1,6 @@
 //! TLS above an accepted TCP connection: handshake within its deadline, the peer's certificate, then the frames.
 
 use std::io;
-use std::net::SocketAddr;
 
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
@@ -12,14 +11,19 @@ use super::certificate::Certificates;
 use super::connection::{self, Carrier};
 use super::listener::Listener;
 use super::read_ahead::ReadAhead;
+use super::tcp::Peer;
 
 pub(super) async fn serve<S: Service>(
     listener: &Listener<S>,
     stream: TcpStream,
-    peer: SocketAddr,
+    peer: Peer,
     certificates: &std::sync::Arc<Certificates<rustls::ServerConfig>>,
     authenticate_by: Instant,
 ) {
+    let Peer {
+        address: peer,
+        seat,
+    } = peer;
     let local = stream.local_addr().ok().map(|local| local.ip());
     let acceptor = TlsAcceptor::from(certificates.current().await);
     let stream = match timeout_at(authenticate_by, acceptor.accept(ReadAhead::new(stream))).await {
@@ -51,6 +55,7 @@ pub(super) async fn serve<S: Service>(
         info,
         authenticate_by,
         on_authenticated: None,
+        seat,
     };
     connection::serve(listener, carrier).await;
 }

@@ -2,6 +2,7 @@
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
 
 use serde::Serialize;
 
@@ -95,6 +96,17 @@ pub fn stopped_partitions(stopped: &[String], total: usize) -> Option<Reason> {
             named.join("; ")
         ),
     })
+}
+
+/// The reason that requests give which have waited long for memory: others hold it, and clients are not served.
+pub fn waiting_for_memory(pool: &str, setting: &str, waited: Duration) -> Reason {
+    Reason {
+        reason: "waiting-for-memory",
+        detail: format!(
+            "requests have waited {} s for memory of the pool {pool}; {setting} bounds it",
+            waited.as_secs()
+        ),
+    }
 }
 
 #[cfg(test)]

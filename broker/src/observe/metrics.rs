@@ -319,6 +319,13 @@ impl GaugeSink<'_> {
         );
     }
 
+    /// What is held of a pool of memory, and what there is.
+    pub fn memory(&mut self, pool: &str, used: u64, whole: u64) {
+        let group = Group::Memory;
+        self.add(group, &[pool], Metric::MemoryUsed, used as f64);
+        self.add(group, &[pool], Metric::MemoryLimit, whole as f64);
+    }
+
     /// One of the cleaner's figures.
     pub fn cleaner(&mut self, metric: Metric, value: f64) {
         self.add(Group::Cleaner, &[], metric, value);

@@ -198,6 +198,10 @@ metrics! {
         ThrottleTime "tidegate_throttle_seconds_total" MetricKind::SecondsCounter, "Time for which reading from connections stood still because a bound was reached.";
         Throttles "tidegate_throttles_total" MetricKind::Counter, "Times that reading from a connection stood still because a bound was reached.";
     }
+    Memory ["pool"], Normal {
+        MemoryUsed "tidegate_memory_used_bytes" MetricKind::Gauge, "Bytes that requests (frames), answers and work hold in memory, by the pool they draw on.";
+        MemoryLimit "tidegate_memory_limit_bytes" MetricKind::Gauge, "Bytes that a pool has.";
+    }
     Authentication ["mechanism", "result"], Normal {
         Authentications "tidegate_authentications_total" MetricKind::Counter, "Authentications, by mechanism and result (success or failure).";
     }

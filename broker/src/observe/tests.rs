@@ -123,6 +123,7 @@ fn touched() -> Metrics {
         sink.log_partitions("fsync", "damaged", 1);
         sink.log_partitions("os", "stopped", 0);
         sink.damage(2, 3);
+        sink.memory("work", 10, 20);
         sink.topic_log_bytes("orders", 1000);
         sink.topic_log_bytes("orders", 24);
         sink.group_lag("readers", "orders", 0, 5);

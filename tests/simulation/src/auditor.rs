@@ -83,7 +83,7 @@ impl Asker<'_> {
         let mut connection = self.broker.connect();
         let mut waiting = match connection.start(frame).await {
             Started::Ready(reply) => return Ok(reply),
-            Started::Later(waiting) => waiting,
+            Started::Later(waiting) | Started::InTurn(waiting) => waiting,
             Started::Silent => return Ok(Reply::new()),
             Started::Close { reason, .. } => return Err(reason.into()),
         };

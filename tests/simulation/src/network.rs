@@ -85,6 +85,11 @@ impl Network {
             Started::Ready(reply) => Progress::Answered(Some(joined(reply))),
             Started::Silent => Progress::Answered(None),
             Started::Later(future) => Progress::Waiting(future),
+            // Nothing of the line is waited for here: its turn has come.
+            Started::InTurn(mut future) => match futures_util::poll!(&mut future) {
+                Poll::Ready(finished) => Progress::Answered(answered(finished)?),
+                Poll::Pending => Progress::Waiting(future),
+            },
             Started::Close { .. } if shadow.had_fault => {
                 (request.settle)(shadow, None)?;
                 return self.break_line(shadow, request.line);

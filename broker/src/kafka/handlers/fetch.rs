@@ -9,6 +9,8 @@
 //!   partition with data gives at least one batch, however large (KIP-74). Partitions are served in the order asked for.
 //! - Consumers see records below the high watermark; with `read_committed` (KIP-98) below the last stable offset, and with the
 //!   list of aborted transactions whose records the client has to pass over. Batches go out as they were stored, without a copy.
+//! - What is going to be read is reserved from the answers' budget before, and held until the answer is written. Where that is used up
+//!   an answer is smaller than asked for, and waits for one batch's memory at least. Who waits for records holds nothing.
 //! - Incremental sessions (KIP-227) are refused as the protocol allows: the answer's session id is 0, and a request that
 //!   continues a session is FETCH_SESSION_ID_NOT_FOUND.
 //!
@@ -28,7 +30,8 @@ use tokio::time::{Instant, timeout_at};
 use uuid::Uuid;
 
 use crate::catalog::Operation;
-use crate::env;
+use crate::env::budget::{Permit, SMALL_BYTES, Wanted};
+use crate::env::{self, buffers};
 use crate::kafka::ResponseError;
 use crate::kafka::apis::{Answer, IntoAnswer, ServeError};
 use crate::kafka::context::Context;
@@ -95,23 +98,32 @@ pub async fn handle(context: &Context, request: FetchRequest) -> FetchAnswer {
                 .flat_map(Target::logs)
                 .for_each(|log| log.wake_on_progress(&waiter));
         }
-        let read = read_all(&targets, max_bytes, isolation).await;
-        let enough = read.bytes >= min_bytes || read.failed || read.is_behind || targets.is_empty();
-        let is_over = enough || Instant::now() >= deadline;
-        if !is_over && timeout_at(deadline, waiter.notified()).await.is_ok() {
-            continue;
+        let (mut read, mut reserved) = read_reserved(context, &targets, max_bytes, isolation).await;
+        let enough = read.bytes >= min_bytes.min(reserved.enough())
+            || read.failed
+            || read.is_behind
+            || targets.is_empty();
+        if !enough && Instant::now() < deadline {
+            // Who waits holds nothing: what was read is read again.
+            let nothing = Some((read, reserved)).filter(|(read, _)| read.bytes == 0);
+            let is_woken = timeout_at(deadline, waiter.notified()).await.is_ok();
+            match nothing {
+                Some(nothing) if !is_woken => (read, reserved) = nothing,
+                _ => continue,
+            }
         }
         // Who waits is not held up for one partition when there is something of another.
         let is_patient = !wait.is_zero() && min_bytes > 0;
         if has_caught_up || (is_patient && read.bytes > 0) {
-            return answer(context, &targets, read);
+            return answer(context, &targets, read, reserved);
         }
-        let unseen: Vec<_> = unseen(&targets, &read).collect();
+        let unseen: Vec<_> = unseen(&targets, &read).cloned().collect();
         if unseen.is_empty() {
-            return answer(context, &targets, read);
+            return answer(context, &targets, read, reserved);
         }
+        drop((read, reserved));
         let limit = wait.max(CATCH_UP_LIMIT).saturating_sub(begun.elapsed());
-        catch_up(unseen, limit).await;
+        catch_up(&unseen, limit).await;
         has_caught_up = true;
     }
 }
@@ -133,6 +145,110 @@ fn unseen<'a>(
             let held = seen..log.offsets().log_end;
             held.contains(&partition.fetch_offset).then_some(log)
         })
+}
+
+/// Up to this size an answer takes no part in the budget: what a connection has of such answers unwritten is bounded.
+const FREE_BYTES: usize = 4 << 10;
+/// Where the budget is used up, an answer waits for so much at least: a batch of the usual largest size, in a buffer for it.
+const LEAST_BYTES: u64 = 2 << 20;
+
+/// A wait that is none: the memory was there.
+const SHORT_WAIT: Duration = Duration::from_millis(1);
+
+/// Memory for an answer: how much may be read, and the permit for it.
+struct Reserved {
+    bytes: usize,
+    /// Less than was asked for.
+    is_tight: bool,
+    permit: Option<Permit>,
+}
+
+impl Reserved {
+    const NONE: Self = Self {
+        bytes: 0,
+        is_tight: false,
+        permit: None,
+    };
+
+    /// Reserves memory to read so many bytes into buffers of such a footprint; less of it where that is all there is, but `least`.
+    async fn reserve(context: &Context, bytes: usize, footprint: usize, least: usize) -> Self {
+        if footprint <= FREE_BYTES {
+            return Self {
+                bytes,
+                ..Self::NONE
+            };
+        }
+        let most = footprint as u64;
+        let answers = &context.services.memory.answers;
+        let mut permit = answers.of(most).open(context.party());
+        let least = if most <= SMALL_BYTES {
+            most
+        } else {
+            most.min(LEAST_BYTES.max(least as u64))
+        };
+        let since = Instant::now();
+        let granted = permit.draw(Wanted { least, most }).await;
+        let waited = since.elapsed();
+        if granted < most || waited > SHORT_WAIT {
+            let metrics = &context.services.metrics;
+            metrics.throttled("answer-bytes", waited);
+        }
+        let is_tight = granted < most;
+        let tight = usize::try_from(granted / 2).unwrap_or(usize::MAX);
+        Self {
+            bytes: if is_tight { tight.max(1) } else { bytes },
+            is_tight,
+            permit: Some(permit),
+        }
+    }
+
+    /// From how many bytes on an answer is not worth to wait with, whatever the client asks for.
+    fn enough(&self) -> usize {
+        if self.is_tight { 1 } else { usize::MAX }
+    }
+}
+
+/// One pass over the partitions, with memory reserved for what it read.
+async fn read_reserved(
+    context: &Context,
+    targets: &[Target],
+    max_bytes: usize,
+    isolation: Isolation,
+) -> (ReadPass, Reserved) {
+    let (bytes, footprint) = demand(targets, max_bytes, isolation);
+    let mut reserved = Reserved::reserve(context, bytes, footprint, 0).await;
+    loop {
+        let read = read_all(targets, reserved.bytes, isolation).await;
+        let Some(size) = read.larger else {
+            return (read, reserved);
+        };
+        // The first batch alone is more than was reserved.
+        drop((read, reserved));
+        let footprint = buffers::footprint(size);
+        reserved = Reserved::reserve(context, size, footprint, footprint).await;
+    }
+}
+
+/// What a pass would read at most, and the footprint of the buffers for it.
+fn demand(targets: &[Target], max_bytes: usize, isolation: Isolation) -> (usize, usize) {
+    let mut demand = (0, 0);
+    for target in targets {
+        let Ok(handle) = &target.handle else { continue };
+        for partition in &target.partitions {
+            let Some(log) = handle.log(partition.partition) else {
+                continue;
+            };
+            let readable = log.readable_bytes(partition.fetch_offset, isolation);
+            // The first batch comes even if it is larger than the client asks for.
+            let asked = usize::try_from(partition.partition_max_bytes).unwrap_or(0);
+            let bytes = readable
+                .min(asked.max(1))
+                .min(max_bytes.saturating_sub(demand.0).max(1));
+            demand.0 += bytes;
+            demand.1 += buffers::footprint(bytes);
+        }
+    }
+    demand
 }
 
 impl Target {
@@ -169,6 +285,8 @@ struct ReadPass {
     /// More of a partition lies in a later segment.
     is_behind: bool,
     isolation: Isolation,
+    /// The size of a first batch that there was no room for.
+    larger: Option<usize>,
 }
 
 async fn read_all(targets: &[Target], max_bytes: usize, isolation: Isolation) -> ReadPass {
@@ -178,15 +296,22 @@ async fn read_all(targets: &[Target], max_bytes: usize, isolation: Isolation) ->
         failed: false,
         is_behind: false,
         isolation,
+        larger: None,
     };
     for target in targets {
         for partition in &target.partitions {
             let limits = Limits {
                 max_bytes: max_bytes.saturating_sub(pass.bytes),
-                at_least_one: pass.bytes == 0,
+                first_up_to: if pass.bytes == 0 { max_bytes } else { 0 },
                 isolation,
             };
-            let read = read_one(target, partition, limits).await;
+            let read = match read_one(target, partition, limits).await {
+                Ok(read) => read,
+                Err(size) => {
+                    pass.larger = Some(size);
+                    return pass;
+                }
+            };
             match &read {
                 Ok(records) => {
                     pass.bytes += records.bytes.len();
@@ -204,28 +329,28 @@ async fn read_all(targets: &[Target], max_bytes: usize, isolation: Isolation) ->
 #[derive(Clone, Copy)]
 struct Limits {
     max_bytes: usize,
-    at_least_one: bool,
+    /// The size up to which a first batch is given that is larger than was asked for.
+    first_up_to: usize,
     isolation: Isolation,
 }
 
+/// `Err`: the size of a first batch that there is no room for.
 async fn read_one(
     target: &Target,
     partition: &FetchPartition,
     limits: Limits,
-) -> Result<Records, ResponseError> {
-    let handle = target.handle.as_ref().map_err(|error| *error)?;
-    let log = handle
-        .log(partition.partition)
-        .ok_or(ResponseError::UnknownTopicOrPartition)?;
-    if partition.current_leader_epoch > 0 {
-        return Err(ResponseError::UnknownLeaderEpoch);
-    }
+) -> Result<Result<Records, ResponseError>, usize> {
+    let (handle, log) = match opened(target, partition) {
+        Ok(opened) => opened,
+        Err(error) => return Ok(Err(error)),
+    };
     let from = partition.fetch_offset;
     let max_bytes = usize::try_from(partition.partition_max_bytes)
         .unwrap_or(0)
         .min(limits.max_bytes);
-    let read =
-        move |log: &PartitionLog| log.read(from, max_bytes, limits.at_least_one, limits.isolation);
+    let read = move |log: &PartitionLog| {
+        log.read_within(from, max_bytes, limits.first_up_to, limits.isolation)
+    };
     let read = if log.is_hot(from) {
         read(log)
     } else {
@@ -233,15 +358,37 @@ async fn read_one(
         let read = env::blocking(move || read(&log)).await;
         read.unwrap_or_else(|error| Err(ReadError::Storage(error.to_string())))
     };
-    read.map_err(|error| {
+    if let Err(ReadError::Larger { size }) = read {
+        return Err(size);
+    }
+    Ok(read.map_err(|error| {
         if !matches!(error, ReadError::OutOfRange { .. }) {
             tracing::warn!(topic = %handle.topic.name, partition = partition.partition, %error, "fetch failed");
         }
         read_code(&error)
-    })
+    }))
 }
 
-fn answer(context: &Context, targets: &[Target], pass: ReadPass) -> FetchAnswer {
+fn opened<'a>(
+    target: &'a Target,
+    partition: &FetchPartition,
+) -> Result<(&'a TopicHandle, &'a Arc<PartitionLog>), ResponseError> {
+    let handle = target.handle.as_ref().map_err(|error| *error)?;
+    let log = handle
+        .log(partition.partition)
+        .ok_or(ResponseError::UnknownTopicOrPartition)?;
+    if partition.current_leader_epoch > 0 {
+        return Err(ResponseError::UnknownLeaderEpoch);
+    }
+    Ok((handle, log))
+}
+
+fn answer(
+    context: &Context,
+    targets: &[Target],
+    pass: ReadPass,
+    reserved: Reserved,
+) -> FetchAnswer {
     let mut reads = pass.partitions.into_iter();
     let mut topics = Vec::with_capacity(targets.len());
     for target in targets {
@@ -266,7 +413,24 @@ fn answer(context: &Context, targets: &[Target], pass: ReadPass) -> FetchAnswer 
         }
         topics.push((target.name.clone(), target.id, partitions));
     }
+    hold(&mut topics, reserved);
     FetchAnswer { error: 0, topics }
+}
+
+/// Lets the last records of an answer hold what is reserved for all of them, until they are written.
+fn hold(topics: &mut [(TopicName, Uuid, Vec<Partition>)], reserved: Reserved) {
+    let Some(mut permit) = reserved.permit else {
+        return;
+    };
+    let partitions = || topics.iter().flat_map(|(_, _, partitions)| partitions);
+    let lengths = partitions().map(|partition| partition.records.len());
+    let footprint: usize = lengths.map(buffers::footprint).sum();
+    permit.shrink_to(footprint as u64);
+    let partitions = topics.iter_mut().flat_map(|(_, _, partitions)| partitions);
+    let last = partitions.filter(|partition| !partition.records.is_empty());
+    if let Some(last) = last.last() {
+        last.records = permit.keep(std::mem::take(&mut last.records));
+    }
 }
 
 fn partition_answer(version: i16, index: i32, read: Result<Records, ResponseError>) -> Partition {

@@ -17,6 +17,7 @@ use kafka_protocol::messages::{ListOffsetsRequest, ListOffsetsResponse, TopicNam
 
 use crate::catalog::{Operation, ResourceType};
 use crate::env;
+use crate::env::budget::{SEARCH_BYTES, Wanted};
 use crate::kafka::ResponseError;
 use crate::kafka::context::Context;
 use crate::kafka::error::read_code;
@@ -50,7 +51,7 @@ pub async fn handle(context: &Context, request: ListOffsetsRequest) -> ListOffse
     for (name, asked) in asked {
         let mut partitions = Vec::with_capacity(asked.len());
         for one in asked {
-            partitions.push(one.answer(isolation).await);
+            partitions.push(one.answer(context, isolation).await);
         }
         topics.push(
             ListOffsetsTopicResponse::default()
@@ -82,9 +83,9 @@ impl Asked {
         }
     }
 
-    async fn answer(self, isolation: Isolation) -> ListOffsetsPartitionResponse {
+    async fn answer(self, context: &Context, isolation: Isolation) -> ListOffsetsPartitionResponse {
         let index = self.partition.partition_index;
-        let answer = match find(self.what, isolation).await {
+        let answer = match find(context, self.what, isolation).await {
             Ok((offset, timestamp)) => found(&self.partition, offset, timestamp),
             Err(error) => ListOffsetsPartitionResponse::default().with_error_code(error.code()),
         };
@@ -109,6 +110,7 @@ fn found(
 }
 
 async fn find(
+    context: &Context,
     asked: Result<Question, ResponseError>,
     isolation: Isolation,
 ) -> Result<(i64, i64), ResponseError> {
@@ -120,7 +122,15 @@ async fn find(
     let answer = match query {
         OffsetQuery::Earliest | OffsetQuery::Latest => log.find_offset(query, isolation),
         OffsetQuery::MaxTimestamp | OffsetQuery::AtTime(_) => {
-            let searched = env::blocking(move || log.find_offset(query, isolation)).await;
+            // Batches are taken apart: as many at once as their memory allows. It goes on if its client goes, and so does the permit.
+            let mut permit = context.services.memory.work.open(context.party());
+            permit.draw(Wanted::exactly(SEARCH_BYTES)).await;
+            let searched = env::blocking(move || {
+                let found = log.find_offset(query, isolation);
+                drop(permit);
+                found
+            })
+            .await;
             searched.map_err(|_| ResponseError::KafkaStorageError)?
         }
     };

@@ -24,10 +24,13 @@ fn connect(listener: &Arc<Listener<TestService>>) -> Client {
     let listener = Arc::clone(listener);
     let end = tokio::spawn(async move {
         let (reader, writer) = tokio::io::split(server);
+        let peer = peer();
+        let slot = listener.admit(peer, true).expect("there is room");
         let carrier = Carrier {
             reader,
             writer,
-            info: listener.info(peer(), None, None),
+            seat: slot.seat(),
+            info: listener.info(peer, None, None),
             authenticate_by: listener.handshake_deadline(),
             on_authenticated: None,
         };
@@ -437,17 +440,14 @@ async fn a_dropped_connection_drops_its_waiting_answers_and_returns_their_bytes(
     let (service, mut started) = controlled();
     let listener = listener(service, NetConfig::default());
     let mut client = connect(&listener);
-    send(&mut client.io, b"12345678").await;
+    send(&mut client.io, &[1; 60_000]).await;
     let (_, mut answer) = started.recv().await.unwrap();
+    let pool = &listener.shared.memory.frames.small;
+    assert_eq!(pool.used(), 60_000);
     client.end.abort();
     answer.closed().await;
     drop(client);
-    let all = listener.shared.limits.max_in_flight_bytes;
-    let whole = usize::try_from(all - all / 8).unwrap();
-    assert!(matches!(
-        listener.shared.in_flight.reserve(whole, true),
-        Reserved::Now(_)
-    ));
+    assert_eq!(pool.used(), 0);
 }
 
 #[tokio::test(start_paused = true)]
@@ -460,10 +460,13 @@ async fn what_follows_authentication_is_told_once() {
     let counted = told.clone();
     let serving = tokio::spawn(async move {
         let (reader, writer) = tokio::io::split(server);
+        let peer = peer();
+        let slot = listener.admit(peer, true).expect("there is room");
         let carrier = Carrier {
             reader,
             writer,
-            info: listener.info(peer(), None, None),
+            seat: slot.seat(),
+            info: listener.info(peer, None, None),
             authenticate_by: listener.handshake_deadline(),
             on_authenticated: Some(Box::new(move || {
                 counted.fetch_add(1, Ordering::Relaxed);
@@ -491,9 +494,9 @@ async fn peers_that_have_not_authenticated_cannot_use_up_the_bytes_of_those_that
     let listener = listener(service.clone(), limits);
     let (mut stranger, mut another) = (connect(&listener), connect(&listener));
     service.authenticated.store(false, Ordering::Relaxed);
-    send(&mut stranger.io, &[1; 8 << 10]).await;
+    send(&mut stranger.io, &[1; 16 << 10]).await;
     let (_, _held) = started.recv().await.unwrap();
-    send(&mut another.io, &[2; 8 << 10]).await;
+    send(&mut another.io, &[2; 16 << 10]).await;
     let early = tokio::time::timeout(Duration::from_secs(1), started.recv()).await;
     assert!(early.is_err(), "strangers were given more than their share");
     service.authenticated.store(true, Ordering::Relaxed);
@@ -570,12 +573,14 @@ async fn a_peer_that_never_pauses_does_not_hold_up_the_drain() {
     });
     let listener = listener(service, NetConfig::default());
     *drain.lock() = Some(listener.shared.drain.clone());
+    let slot = listener.admit(peer(), true).expect("there is room");
     let carrier = Carrier {
         reader: Tireless,
         writer: tokio::io::sink(),
         info: listener.info(peer(), None, None),
         authenticate_by: listener.handshake_deadline(),
         on_authenticated: None,
+        seat: slot.seat(),
     };
     let end = serve(&listener, carrier).await;
     assert!(matches!(end, End::Finished), "{end:?}");
@@ -599,4 +604,111 @@ async fn after_a_last_word_the_peer_may_go_on_sending_for_a_moment() {
     tokio::time::sleep(LINGER * 2).await;
     assert!(client.io.write_all(&[0; 200_000]).await.is_err());
     assert!(matches!(client.end().await, End::Closed(_)));
+}
+
+/// Limits with room for two frames of the largest size, one of it the reserve.
+fn narrow() -> NetConfig {
+    NetConfig {
+        max_frame_bytes: 4 << 20,
+        max_in_flight_bytes: 10 << 20,
+        ..NetConfig::default()
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn frames_that_are_announced_and_do_not_come_hold_up_nobody() {
+    let listener = listener(TestService::echo(), NetConfig::default());
+    let mut announcing = Vec::new();
+    for sent in [0, 8, 1000] {
+        for _ in 0..20 {
+            let mut client = connect(&listener);
+            client.io.write_i32(100 << 20).await.unwrap();
+            client.io.write_all(&vec![1; sent]).await.unwrap();
+            announcing.push(client);
+        }
+    }
+    let since = Instant::now();
+    for length in [8, 40_000, 1 << 20, 90 << 20] {
+        let mut client = connect(&listener);
+        let payload = vec![7; length];
+        let (mut reader, mut writer) = tokio::io::split(&mut client.io);
+        let (sent, got) = tokio::join!(send(&mut writer, &payload), receive(&mut reader));
+        let () = sent;
+        assert!(got.unwrap() == payload, "{length}");
+    }
+    assert!(since.elapsed() < Duration::from_secs(1));
+    assert_eq!(listener.shared.memory.frames.large.used(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_frame_that_stalls_while_others_wait_for_its_memory_is_given_up_within_seconds() {
+    let listener = listener(TestService::echo(), narrow());
+    let mut stalled = Vec::new();
+    for _ in 0..6 {
+        let mut client = connect(&listener);
+        client.io.write_i32(4 << 20).await.unwrap();
+        client.io.write_all(&vec![1; 3 << 20]).await.unwrap_or(());
+        stalled.push(client);
+    }
+    let since = Instant::now();
+    let mut client = connect(&listener);
+    let payload = vec![7; 4 << 20];
+    let (mut reader, mut writer) = tokio::io::split(&mut client.io);
+    let (sent, got) = tokio::join!(send(&mut writer, &payload), receive(&mut reader));
+    let () = sent;
+    assert!(got.unwrap() == payload);
+    assert!(since.elapsed() < Duration::from_secs(20), "{since:?}");
+    // The last of them stalls as well, and nobody waits for what it holds.
+    let held_up = stalled.into_iter().map(|client| client.end);
+    let ends = futures_util::future::join_all(
+        held_up.map(|end| tokio::time::timeout(Duration::from_secs(5), end)),
+    );
+    let ends: Vec<End> = ends
+        .await
+        .into_iter()
+        .flatten()
+        .map(Result::unwrap)
+        .collect();
+    let given_up = ends
+        .iter()
+        .filter(|end| matches!(end, End::Expired(Expiry::FrameHeldUpOthers)));
+    assert!(given_up.count() >= 4, "{ends:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_frame_may_take_its_time_while_nobody_waits() {
+    let mut client = echo(NetConfig::default());
+    client.io.write_i32(1 << 20).await.unwrap();
+    for _ in 0..16 {
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        client.io.write_all(&[1; 64 << 10]).await.unwrap();
+    }
+    assert_eq!(receive(&mut client.io).await.unwrap().len(), 1 << 20);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_does_not_take_its_answers_is_closed_once_others_wait_for_their_memory() {
+    let service = TestService::new(|_| Started::Ready(vec![Bytes::from(vec![0; 200_000])]));
+    let listener = listener(service, NetConfig::default());
+    let mut deaf = connect(&listener);
+    send(&mut deaf.io, b"12345678").await;
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    assert!(!deaf.end.is_finished(), "nobody waits");
+    let answers = &listener.shared.memory.answers.large;
+    let party = |address: [u8; 4]| Party::of_peer((address, 1).into());
+    let mut all = answers.open(party([10, 0, 0, 1]));
+    all.take(1 << 40);
+    let waits = tokio::spawn({
+        let mut permit = answers.open(party([10, 0, 0, 2]));
+        async move { permit.draw(Wanted::exactly(100_000)).await }
+    });
+    let since = Instant::now();
+    let end = deaf.end.await.unwrap();
+    assert!(
+        matches!(end, End::Expired(Expiry::AnswersHeldUpOthers)),
+        "{end:?}"
+    );
+    assert!(since.elapsed() <= Duration::from_secs(4));
+    drop(all);
+    assert_eq!(waits.await.unwrap(), 100_000);
 }

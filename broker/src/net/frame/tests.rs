@@ -38,7 +38,12 @@ async fn next(reader: &mut FrameReader<Pieces>) -> io::Result<Option<Bytes>> {
         return Ok(None);
     };
     reader.begin(usize::try_from(length).unwrap());
-    poll_fn(|cx| reader.poll_body(cx)).await.map(Some)
+    loop {
+        match poll_fn(|cx| reader.poll_body(cx)).await? {
+            Arrival::Whole(frame) => return Ok(Some(frame)),
+            Arrival::Needs(total) => reader.paid(total),
+        }
+    }
 }
 
 #[tokio::test]
@@ -85,14 +90,40 @@ async fn an_end_inside_a_frame_is_an_error() {
 }
 
 #[tokio::test]
-async fn memory_follows_what_arrived_and_not_what_was_announced() {
-    let announced: i32 = 100 << 20;
-    let mut reader = FrameReader::new(Pieces::cut(&announced.to_be_bytes(), 4));
-    let length = poll_fn(|cx| reader.poll_length(cx)).await.unwrap().unwrap();
-    reader.begin(usize::try_from(length).unwrap());
-    match &reader.body {
-        Body::Own { bytes, .. } => assert!(bytes.capacity() <= FIRST_STEP_BYTES),
-        Body::None | Body::Buffered(_) => panic!("a large frame has memory of its own"),
+async fn a_large_frame_pays_for_what_has_arrived_and_not_for_what_was_announced() {
+    let payload = vec![7; 5 << 20];
+    let bytes = frame(&payload);
+    for (arrived, paid) in [
+        (4, 0),
+        (FRONT_BYTES - 1, 0),
+        (FRONT_BYTES + 4, FIRST_PAYMENT_BYTES),
+        (FIRST_PAYMENT_BYTES + 3, FIRST_PAYMENT_BYTES),
+        (FIRST_PAYMENT_BYTES + 4, 2 * FIRST_PAYMENT_BYTES),
+        (3 << 20, 4 << 20),
+        (bytes.len(), 5 << 20),
+    ] {
+        let mut reader = FrameReader::new(Pieces::cut(&bytes[..arrived], 4096));
+        let length = poll_fn(|cx| reader.poll_length(cx)).await.unwrap().unwrap();
+        reader.begin(usize::try_from(length).unwrap());
+        let mut total = 0;
+        loop {
+            match poll_fn(|cx| reader.poll_body(cx)).await {
+                Ok(Arrival::Needs(more)) => {
+                    assert!(more > total, "{arrived}: {more} after {total}");
+                    total = more;
+                    reader.paid(total);
+                }
+                Ok(Arrival::Whole(frame)) => {
+                    assert!(frame == payload);
+                    break;
+                }
+                Err(fault) => {
+                    assert_eq!(fault.kind(), io::ErrorKind::UnexpectedEof);
+                    break;
+                }
+            }
+        }
+        assert_eq!(total, paid, "{arrived} bytes arrived");
     }
 }
 

@@ -1,9 +1,8 @@
-use std::sync::Arc;
-
 use futures_util::task::noop_waker_ref;
-use tokio::sync::{Semaphore, oneshot};
+use tokio::sync::oneshot;
 
 use super::*;
+use crate::env::budget::{Bounds, Party, Pool};
 
 /// Takes at most `grain` bytes a write, and nothing while it is full.
 struct Sink {
@@ -63,12 +62,24 @@ impl AsyncWrite for Sink {
     }
 }
 
-fn permits() -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(100))
+/// A pool in which each request takes one byte.
+fn permits() -> Pool {
+    Pool::new(Bounds {
+        whole: 100,
+        reserve: 0,
+        owner: 100,
+        account: 100,
+    })
 }
 
-fn permit(permits: &Arc<Semaphore>) -> OwnedSemaphorePermit {
-    Arc::clone(permits).try_acquire_owned().unwrap()
+fn permit(permits: &Pool) -> Place {
+    let mut permit = permits.open(Party::of_peer(([127, 0, 0, 1], 1).into()));
+    permit.take(1);
+    Place::Drawn(permit)
+}
+
+fn new(io: Sink) -> Outgoing<Sink> {
+    Outgoing::new(io, Backlog::new(1 << 30))
 }
 
 fn poll(outgoing: &mut Outgoing<Sink>) -> Poll<Stop> {
@@ -100,7 +111,7 @@ async fn chunks_of_every_size_go_out_in_order() {
     for vectored in [true, false] {
         for grain in [1, 7, 511, 100_000] {
             let permits = permits();
-            let mut outgoing = Outgoing::new(Sink::new(grain, vectored));
+            let mut outgoing = new(Sink::new(grain, vectored));
             outgoing.accept(Started::Ready(reply(&chunks)), permit(&permits));
             outgoing.accept(Started::Ready(reply(&[b"second"])), permit(&permits));
             assert!(poll(&mut outgoing).is_pending());
@@ -109,7 +120,7 @@ async fn chunks_of_every_size_go_out_in_order() {
                 answers(&outgoing.io.taken) == expected,
                 "{vectored} {grain}"
             );
-            assert_eq!(permits.available_permits(), 100);
+            assert_eq!((100 - permits.used()), 100);
         }
     }
 }
@@ -117,7 +128,7 @@ async fn chunks_of_every_size_go_out_in_order() {
 #[tokio::test]
 async fn answers_that_are_ready_together_leave_in_one_write() {
     let permits = permits();
-    let mut outgoing = Outgoing::new(Sink::new(usize::MAX, true));
+    let mut outgoing = new(Sink::new(usize::MAX, true));
     let large = vec![5; 4000];
     let (tell, told) = oneshot::channel();
     let waits = async move { told.await.unwrap() };
@@ -137,28 +148,22 @@ async fn answers_that_are_ready_together_leave_in_one_write() {
 #[tokio::test]
 async fn a_permit_is_given_back_when_its_answer_is_written_and_not_before() {
     let permits = permits();
-    let mut outgoing = Outgoing::new(Sink::new(usize::MAX, true));
+    let mut outgoing = new(Sink::new(usize::MAX, true));
     outgoing.io.full = true;
     outgoing.accept(Started::Ready(reply(&[b"answer"])), permit(&permits));
     assert!(poll(&mut outgoing).is_pending());
-    assert_eq!((permits.available_permits(), outgoing.in_flight()), (99, 1));
+    assert_eq!(((100 - permits.used()), outgoing.in_flight()), (99, 1));
     outgoing.io.full = false;
     assert!(poll(&mut outgoing).is_pending());
-    assert_eq!(
-        (permits.available_permits(), outgoing.in_flight()),
-        (100, 0)
-    );
+    assert_eq!(((100 - permits.used()), outgoing.in_flight()), (100, 0));
     outgoing.accept(Started::Silent, permit(&permits));
-    assert_eq!(
-        (permits.available_permits(), outgoing.in_flight()),
-        (100, 0)
-    );
+    assert_eq!(((100 - permits.used()), outgoing.in_flight()), (100, 0));
 }
 
 #[tokio::test]
 async fn a_peer_that_does_not_read_stops_the_turning_of_answers_into_output() {
     let permits = permits();
-    let mut outgoing = Outgoing::new(Sink::new(usize::MAX, true));
+    let mut outgoing = new(Sink::new(usize::MAX, true));
     outgoing.io.full = true;
     let (tell, told) = oneshot::channel::<()>();
     let waits = async move {
@@ -166,11 +171,11 @@ async fn a_peer_that_does_not_read_stops_the_turning_of_answers_into_output() {
         Finished::Silent
     };
     outgoing.accept(Started::Later(Box::pin(waits)), permit(&permits));
+    assert!(outgoing.has_room(12));
     for _ in 0..10 {
         let answer = vec![1; MAX_OUTPUT_BYTES];
         outgoing.accept(Started::Ready(reply(&[&answer])), permit(&permits));
     }
-    assert!(outgoing.has_room(12));
     tell.send(()).unwrap();
     assert!(poll(&mut outgoing).is_pending());
     assert!(outgoing.output.len() < 2 * MAX_OUTPUT_BYTES);
@@ -182,9 +187,78 @@ async fn a_peer_that_does_not_read_stops_the_turning_of_answers_into_output() {
 }
 
 #[tokio::test]
+async fn what_is_answered_in_turn_begins_when_everything_before_it_is_finished() {
+    let permits = permits();
+    let mut outgoing = new(Sink::new(usize::MAX, true));
+    let (tell, told) = oneshot::channel();
+    let waits = async move { told.await.unwrap() };
+    outgoing.accept(Started::Later(Box::pin(waits)), permit(&permits));
+    let begun = Arc::new(AtomicU64::new(0));
+    let mut finish = Vec::new();
+    for number in 0..3 {
+        let (tell, told) = oneshot::channel();
+        finish.push(tell);
+        let begun = begun.clone();
+        let answer = async move {
+            begun.fetch_add(1, Ordering::Relaxed);
+            told.await.unwrap();
+            Finished::Reply(vec![Bytes::from(vec![number; 8])])
+        };
+        outgoing.accept(Started::InTurn(Box::pin(answer)), permit(&permits));
+    }
+    assert!(poll(&mut outgoing).is_pending());
+    assert_eq!(begun.load(Ordering::Relaxed), 0);
+    tell.send(Finished::Reply(reply(&[b"first"]))).unwrap_or(());
+    for number in 1..=3 {
+        assert!(poll(&mut outgoing).is_pending());
+        assert_eq!(begun.load(Ordering::Relaxed), number, "one at a time");
+        finish.remove(0).send(()).unwrap();
+    }
+    assert!(poll(&mut outgoing).is_pending());
+    assert_eq!(answers(&outgoing.io.taken).len(), 4);
+    assert_eq!(permits.used(), 0);
+}
+
+#[tokio::test]
+async fn answers_that_are_ready_behind_a_waiting_one_count_against_the_room() {
+    let permits = permits();
+    let mut outgoing = new(Sink::new(usize::MAX, true));
+    let (tell, told) = oneshot::channel();
+    let waits = async move { told.await.unwrap() };
+    outgoing.accept(Started::Later(Box::pin(waits)), permit(&permits));
+    outgoing.accept(Started::Ready(reply(&[&[1; 1000]])), permit(&permits));
+    assert!(outgoing.has_room(9));
+    let answer = vec![1; MAX_OUTPUT_BYTES];
+    outgoing.accept(Started::Ready(reply(&[&answer])), permit(&permits));
+    assert!(!outgoing.has_room(9));
+    tell.send(Finished::Silent).unwrap_or(());
+    assert!(poll(&mut outgoing).is_pending());
+    assert!(outgoing.has_room(9));
+}
+
+#[tokio::test]
+async fn over_the_backlog_only_those_with_nothing_unwritten_start_more() {
+    let permits = permits();
+    let backlog = Backlog::new(10_000);
+    let mut deaf = Outgoing::new(Sink::new(usize::MAX, true), backlog.clone());
+    let mut idle = Outgoing::new(Sink::new(usize::MAX, true), backlog.clone());
+    deaf.io.full = true;
+    deaf.accept(Started::Ready(reply(&[&[1; 10_000]])), permit(&permits));
+    assert!(poll(&mut deaf).is_pending());
+    assert!(backlog.is_over());
+    assert!(!deaf.has_room(9) && idle.has_room(9));
+    assert!(deaf.window().is_some());
+    idle.accept(Started::Ready(reply(&[&[1; 10_000]])), permit(&permits));
+    assert!(poll(&mut idle).is_pending());
+    assert!(idle.has_room(9) && idle.window().is_none());
+    drop(deaf);
+    assert!(!backlog.is_over());
+}
+
+#[tokio::test]
 async fn a_close_lets_earlier_answers_out_and_drops_later_ones() {
     let permits = permits();
-    let mut outgoing = Outgoing::new(Sink::new(usize::MAX, true));
+    let mut outgoing = new(Sink::new(usize::MAX, true));
     let (tell, told) = oneshot::channel();
     let waits = async move { told.await.unwrap() };
     outgoing.accept(Started::Later(Box::pin(waits)), permit(&permits));
@@ -202,5 +276,5 @@ async fn a_close_lets_earlier_answers_out_and_drops_later_ones() {
     }
     let expected = [b"first".to_vec(), b"last word".to_vec()];
     assert_eq!(answers(&outgoing.io.taken), expected);
-    assert_eq!(permits.available_permits(), 100);
+    assert_eq!((100 - permits.used()), 100);
 }
