@@ -403,8 +403,9 @@ impl Driver {
         // A receiver that is gone belonged to a cancelled request.
         match effect {
             Effect::Joined(waiter, answer) => {
-                let sender = contents.joins.remove(&waiter);
-                if let Some(Err(Ok(outcome))) = sender.map(|sender| sender.send(answer)) {
+                if let Some(sender) = contents.joins.remove(&waiter)
+                    && let Err(Ok(outcome)) = sender.send(answer)
+                {
                     contents.group.undelivered(now, &outcome.member_id);
                 }
             }
