@@ -13,7 +13,7 @@ use std::collections::BTreeMap;
 use std::collections::hash_map::DefaultHasher;
 use std::fs::{self, File};
 use std::hash::{Hash, Hasher};
-use std::io::{Read, Write};
+use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::Arc;
@@ -196,7 +196,7 @@ impl Compilation<'_> {
         &self,
         child: &Arc<Mutex<Child>>,
         component: &[u8],
-    ) -> (String, std::io::Result<(ExitStatus, bool)>) {
+    ) -> (String, io::Result<(ExitStatus, bool)>) {
         let (input, output) = {
             let mut child = child.lock();
             (child.stdin.take(), child.stderr.take())
@@ -214,7 +214,11 @@ impl Compilation<'_> {
             });
             // A child that has ended takes no more; how it ended says why.
             let _ = input.map(|mut input| input.write_all(component));
-            let _ = output.map(|output| output.take(MAX_ERROR_BYTES).read_to_end(&mut told));
+            let _ = output.map(|mut output| {
+                let beginning = (&mut output).take(MAX_ERROR_BYTES).read_to_end(&mut told);
+                // To the end of the child, whatever else it says.
+                beginning.and_then(|_| io::copy(&mut output, &mut io::sink()))
+            });
             drop(ended);
             watch.join().unwrap_or(false)
         });
@@ -280,7 +284,7 @@ pub fn compile_in_child(cache: &Path, memory_bytes: u64, seconds: u64) -> Result
     bound(Resource::Cpu, seconds.saturating_mul(threads))?;
     env::lower_priority();
     let mut component = Vec::new();
-    std::io::stdin()
+    io::stdin()
         .read_to_end(&mut component)
         .map_err(|error| format!("standard input: {error}"))?;
     compile_into_cache(cache, &component)
