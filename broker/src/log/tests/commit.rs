@@ -6,6 +6,7 @@ use tokio::sync::Notify;
 
 use super::*;
 use crate::config::Durability;
+use crate::log::catch_up;
 
 #[test]
 fn records_are_shown_and_acknowledged_only_when_synced() {
@@ -296,4 +297,41 @@ fn without_threads_the_work_behind_is_done_step_by_step() {
     log.request_checkpoint();
     assert!(logs.step(Work::Checkpoint));
     assert!(Work::ALL.iter().all(|work| !logs.step(*work)));
+}
+
+#[test]
+fn catching_up_syncs_all_that_is_asked_for_and_nothing_that_is_synced() {
+    let fixture = Fixture::new();
+    let logs = fixture.open_manually();
+    let synced = fixture.partition(&logs, 1);
+    append(&synced, &[b"a"]);
+    while logs.step(Work::LazyFlush) {}
+    let behind = [fixture.partition(&logs, 2), fixture.partition(&logs, 3)];
+    for log in &behind {
+        append(log, &[b"a"]);
+    }
+    wait(async {
+        let all = behind.iter().chain([&synced]);
+        let mut catching_up = pin!(catch_up(all, Duration::from_secs(20)));
+        assert!(futures_util::poll!(catching_up.as_mut()).is_pending());
+        assert!(logs.step(Work::Flush) && logs.step(Work::Flush));
+        assert!(!logs.step(Work::Flush), "one is synced already");
+        assert!(catching_up.await);
+    });
+    for log in &behind {
+        assert_eq!(log.offsets().high_watermark, 1);
+    }
+}
+
+#[test]
+fn catching_up_ends_with_its_time_and_does_not_wait_for_what_has_stopped() {
+    let fixture = Fixture::new();
+    let logs = fixture.open_manually();
+    let log = fixture.partition(&logs, 1);
+    append(&log, &[b"a"]);
+    let caught_up = wait(catch_up([&log], Duration::from_millis(1)));
+    assert!(!caught_up, "nobody syncs it");
+    log.fail("a failed sync".into());
+    assert!(wait(catch_up([&log], Duration::from_secs(20))));
+    assert_eq!(log.offsets().high_watermark, 0);
 }
