@@ -149,9 +149,11 @@ impl EncodeFetch {
         filled(&bed, partitions)?;
         let info = bed::connection();
         let session = Session {
+            number: 0,
             host: info.peer.ip().to_string(),
             principal: ArcSwap::from_pointee(None),
             sasl: Default::default(),
+            takes_bare_tokens: Default::default(),
             info,
         };
         let services = bed.services().clone();
