@@ -29,6 +29,9 @@ const QUICK_DEADLINE: Duration = Duration::from_millis(2);
 const USUAL_INPUT_BYTES: u128 = 64 << 10;
 /// The newest call weighs one part in so many in the average.
 const PACE_MEMORY: u32 = 8;
+/// One call counts for at most so many times the average and microseconds more: a thread that the machine did not run for a while
+/// says nothing of the plugin.
+const PACE_LEAP: (u32, u32) = (4, 50);
 
 #[derive(Debug)]
 pub struct Active {
@@ -270,10 +273,7 @@ impl Active {
             took.as_micros() * USUAL_INPUT_BYTES / USUAL_INPUT_BYTES.max(given_bytes as u128);
         let usual = u32::try_from(usual).unwrap_or(u32::MAX);
         // Of two calls that end at once one is forgotten, which an average bears.
-        let pace = match self.pace.load(Ordering::Relaxed) {
-            u32::MAX => usual,
-            pace => pace - pace / PACE_MEMORY + usual / PACE_MEMORY,
-        };
+        let pace = next_pace(self.pace.load(Ordering::Relaxed), usual);
         self.pace.store(pace, Ordering::Relaxed);
     }
 
@@ -335,5 +335,37 @@ impl Active {
             revision: self.context.revision,
             kind,
         }
+    }
+}
+
+/// The average after another call; `u32::MAX` before the first.
+fn next_pace(pace: u32, took: u32) -> u32 {
+    if pace == u32::MAX {
+        return took.min(u32::MAX - 1);
+    }
+    let (times, more) = PACE_LEAP;
+    let took = took.min(pace.saturating_mul(times).saturating_add(more));
+    pace - pace / PACE_MEMORY + took / PACE_MEMORY
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_follows_the_plugin_and_not_one_call_that_was_held_up() {
+        assert_eq!(next_pace(u32::MAX, 3000), 3000);
+        assert_eq!(next_pace(u32::MAX, u32::MAX), u32::MAX - 1);
+        let after =
+            |start, took: &[u32]| took.iter().fold(start, |pace, took| next_pace(pace, *took));
+        assert!(
+            after(3000, &[20; 30]) < 100,
+            "a first call starts an instance"
+        );
+        assert!(after(20, &[20_000]) < 50, "one that was held up");
+        assert!(
+            after(20, &[11_000; 20]) > 1000,
+            "a plugin that has become slow"
+        );
     }
 }
