@@ -55,6 +55,8 @@ pub struct Inflater<'a> {
     piece: Vec<u8>,
     bound: usize,
     inflated: usize,
+    /// What the codec has allocated is small enough to be kept.
+    is_small: bool,
 }
 
 /// Why no more comes out.
@@ -108,6 +110,7 @@ impl<'a> Inflater<'a> {
             piece: scratch.piece,
             bound,
             inflated: 0,
+            is_small: !(compression == Compression::Zstd && has_large_window(body)),
         })
     }
 
@@ -145,9 +148,7 @@ impl Drop for Inflater<'_> {
         if self.piece.len() <= PIECE {
             scratch.piece = std::mem::take(&mut self.piece);
         }
-        if let Codec::Zstd { .. } = self.codec
-            && self.inflated <= KEPT
-        {
+        if matches!(self.codec, Codec::Zstd { .. }) && self.is_small && self.inflated <= KEPT {
             let nothing = Codec::Snappy(Box::new(std::iter::empty()));
             if let Codec::Zstd { decoder, .. } = std::mem::replace(&mut self.codec, nothing) {
                 scratch.zstd = Some(decoder);
@@ -170,8 +171,8 @@ fn read_piece(reader: &mut impl Read, piece: &mut Vec<u8>) -> io::Result<usize> 
 }
 
 /// The next block that holds anything.
-fn snappy_piece<'a>(
-    blocks: &mut dyn Iterator<Item = io::Result<&'a [u8]>>,
+fn snappy_piece(
+    blocks: &mut dyn Iterator<Item = io::Result<&[u8]>>,
     room: usize,
     piece: &mut Vec<u8>,
 ) -> Result<usize, InflateError> {
