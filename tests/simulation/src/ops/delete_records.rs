@@ -73,10 +73,8 @@ pub fn issue(around: &mut Surroundings<'_>) -> Option<Request> {
                     Ok(())
                 }
                 code::POLICY_VIOLATION if is_refused => Ok(()),
-                // What was asked to be appended may not be there yet.
-                code::OFFSET_OUT_OF_RANGE if below > held_end => Ok(()),
-                // It was there, and nobody synced it within the request's time: nothing has changed.
-                code::REQUEST_TIMED_OUT if below > held_end => Ok(()),
+                // It may not have been appended yet, or not synced within the request's time.
+                code::OFFSET_OUT_OF_RANGE | code::REQUEST_TIMED_OUT if below > held_end => Ok(()),
                 code::KAFKA_STORAGE_ERROR if had_fault => Ok(()),
                 error => Err(format!(
                     "refused with error {error} ({:?})",
