@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 
 use crate::admin::{AdminServer, AdminState};
 use crate::catalog::{Catalog, Topic};
-use crate::config::{Config, Transport};
+use crate::config::{Config, Transport, read_token};
 use crate::coordinator::Coordinator;
 use crate::coordinator::transaction::surroundings::Local;
 use crate::coordinator::transaction::{TransactionLog, Transactions};
@@ -33,6 +33,8 @@ use crate::observe::{Health, Metrics};
 use crate::plugin::PluginHost;
 use crate::security::authorize::Authorizer;
 use crate::security::certificate::PrincipalRules;
+use crate::security::logins::Logins;
+use crate::security::secret;
 
 /// Why a broker did not start: which part, and what was wrong.
 #[derive(Debug, thiserror::Error)]
@@ -206,8 +208,7 @@ pub fn recover(
         clock.clone(),
     )
     .map_err(failed("groups"))?;
-    let deleted = catalog.deleted_topics();
-    let deleted = deleted.map_err(failed("catalog"))?;
+    let deleted = catalog.deleted_topics().map_err(failed("catalog"))?;
     let transaction_log = TransactionLog::open(&config.transactions, &catalog, &logs, &clock)
         .map_err(failed("transactions"))?;
     let topics = Topics::open(TopicsParts {
@@ -220,19 +221,17 @@ pub fn recover(
     })
     .map_err(failed("topics"))?;
     end_deletions(&catalog, &coordinator, deleted);
-    let transactions = Transactions::open(
-        config.transactions.clone(),
-        transaction_log,
-        Box::new(Local {
-            catalog: catalog.clone(),
-            logs: logs.clone(),
-            groups: coordinator.clone(),
-        }),
-        clock.clone(),
-    );
+    let local = Box::new(Local {
+        catalog: catalog.clone(),
+        logs: logs.clone(),
+        groups: coordinator.clone(),
+    });
+    let settings = config.transactions.clone();
+    let transactions = Transactions::open(settings, transaction_log, local, clock.clone());
     let authorizer =
         Authorizer::new(&config.security, catalog.clone()).map_err(failed("security"))?;
     let auto_creations = Throttle::new(auto_creation_rate(&config));
+    let logins = logins(&config, is_given, &clock)?;
     Ok(Services {
         memory: Memory::new(&config.net),
         config,
@@ -243,6 +242,7 @@ pub fn recover(
         transactions,
         plugins,
         authorizer,
+        logins,
         metrics,
         denials: Denials::default(),
         lane: Lane::default(),
@@ -271,6 +271,20 @@ fn auto_creation_rate(config: &Config) -> Rate {
         interval: Duration::from_secs(60) / a_minute,
         keys: PRINCIPALS,
     }
+}
+
+/// The file with the secret that unknown users' salts follow from.
+const DECOY_SECRET_FILE: &str = "decoy.secret";
+
+/// What logins share. On a given disk nothing outlives the process, and the secret need not either.
+fn logins(config: &Config, is_given: bool, clock: &Clock) -> Result<Arc<Logins>, StartError> {
+    if is_given {
+        return Ok(Logins::new(clock.clone(), &env::random_bytes::<32>()));
+    }
+    let text = secret::kept(&config.broker.data_dir, DECOY_SECRET_FILE)
+        .and_then(|file| read_token(&file))
+        .map_err(failed("security"))?;
+    Ok(Logins::new(clock.clone(), text.as_bytes()))
 }
 
 /// Ends deletions of topics that a crash cut short: the catalog remembers them until nothing can come back.
@@ -373,6 +387,8 @@ fn admin_state(
         plugins: services.plugins.clone(),
         metrics: services.metrics.clone(),
         health: health.clone(),
+        logins: services.logins.clone(),
+        data_dir: services.config.broker.data_dir.clone(),
         broker_id: services.config.broker.id,
         cluster_id: services.config.broker.cluster_id.clone(),
         addresses: listeners.addresses(),

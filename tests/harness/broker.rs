@@ -151,6 +151,17 @@ impl Broker {
         &self.data
     }
 
+    /// The admin token that the broker made for itself, where its configuration names none.
+    ///
+    /// # Panics
+    /// When it is not there.
+    pub fn token(&self) -> String {
+        let file = self.data.join("admin.token");
+        let text =
+            fs::read_to_string(&file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
+        text.trim().to_owned()
+    }
+
     /// The certificate authority that `--dev` made.
     pub fn certificate_authority(&self) -> PathBuf {
         self.data.join("certificates/ca.pem")

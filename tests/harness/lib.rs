@@ -23,7 +23,7 @@ mod transactions;
 
 pub use binary::{repository_root, target_directory, tidegate_binary};
 pub use broker::{Addresses, Broker, BrokerBuilder};
-pub use raw::{RawClient, encode};
+pub use raw::{RawClient, encode, fetch_request};
 pub use seed::Seed;
 pub use suite::{Suite, say};
 pub use transactions::{Dialect, Fetched, Transactional, fetch_all, stable_offset};

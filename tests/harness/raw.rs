@@ -396,7 +396,8 @@ fn produce_request(topic: &str, partition: i32, acks: i16, batch: Bytes) -> Prod
         .with_topic_data(vec![topic])
 }
 
-fn fetch_request(topic: &str, partition: i32, offset: i64, max_wait: Duration) -> FetchRequest {
+/// A fetch of one partition from `offset` on, for [`RawClient::send`].
+pub fn fetch_request(topic: &str, partition: i32, offset: i64, max_wait: Duration) -> FetchRequest {
     let wanted = FetchPartition::default()
         .with_partition(partition)
         .with_fetch_offset(offset)

@@ -1,6 +1,7 @@
 //! Bytes that no well-behaved client sends. After each the broker serves a normal client on a fresh connection, and its
 //! memory is back where it was.
 
+mod access;
 mod batches;
 mod connections;
 mod coordinators;

@@ -13,6 +13,7 @@ use tidegate::log::LogSet;
 use tidegate::observe::table::Metric;
 use tidegate::observe::{Health, Metrics};
 use tidegate::plugin::PluginHost;
+use tidegate::security::logins::Logins;
 
 pub struct Port {
     pub server: AdminServer,
@@ -40,6 +41,8 @@ pub async fn admin_port() -> Port {
         plugins,
         metrics,
         health: Arc::new(Health::new()),
+        logins: Logins::new(Clock::system(), b"secret"),
+        data_dir: folder.path().to_owned(),
         broker_id: config.broker.id,
         cluster_id: config.broker.cluster_id,
         addresses: Vec::new(),
@@ -49,7 +52,7 @@ pub async fn admin_port() -> Port {
     };
     let admin = AdminConfig {
         bind: Some(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))),
-        token_file: None,
+        ..AdminConfig::default()
     };
     Port {
         server: start(&admin, state).await.expect("an admin port"),

@@ -17,6 +17,9 @@ pub(super) struct ApiError {
     detail: String,
     #[serde(skip_serializing_if = "str::is_empty")]
     fix: &'static str,
+    /// Where the token lies that the call has to carry, for callers on this machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    token_file: Option<String>,
     /// Each thing that was wrong, where there may be several.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
@@ -29,12 +32,18 @@ impl ApiError {
             error,
             detail: detail.into(),
             fix: "",
+            token_file: None,
             reasons: Vec::new(),
         }
     }
 
     pub fn fix(mut self, fix: &'static str) -> Self {
         self.fix = fix;
+        self
+    }
+
+    pub fn token_file(mut self, path: Option<String>) -> Self {
+        self.token_file = path;
         self
     }
 

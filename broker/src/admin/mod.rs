@@ -19,9 +19,12 @@
 //! | `/v1/users/{name}` | PUT | sets the password: `{"password": "…"}` |
 //! | `/v1/users/{name}` | DELETE | removes the user |
 //!
-//! Errors are JSON: `error` (a stable word), `detail` and `fix` for people. `guard` says who may call; everything a caller
-//! can send or hold is bounded, by `listener` (connections and their time), by `start` (time of a call) and by the routes
-//! (bodies).
+//! The first three are open to whoever reaches the port; every other path needs the token, which the broker makes for itself
+//! (`admin.token` in the data folder) where none is configured.
+//!
+//! Errors are JSON: `error` (a stable word), `detail` and `fix` for people. `guard` stands before every path and says who may
+//! call; everything a caller can send or hold is bounded, by `listener` (connections and their time), by `start` (time of a
+//! call) and by the routes (bodies).
 
 mod error;
 mod guard;
@@ -31,11 +34,12 @@ mod routes;
 mod tests;
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, Request};
 use axum::http::StatusCode;
 use axum::middleware::{self, Next};
 use axum::response::Response;
@@ -44,18 +48,28 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::task::JoinHandle;
 
 use self::error::ApiError;
-use self::listener::BoundedListener;
+use self::guard::Guard;
+use self::listener::{BoundedListener, Caller, Peer, Stage};
 use crate::catalog::Catalog;
 use crate::config::{AdminConfig, Transport, read_token};
 use crate::log::LogSet;
 use crate::observe::{Health, Metrics};
 use crate::plugin::PluginHost;
+use crate::security::logins::Logins;
+use crate::security::secret;
+
+/// The token that the broker makes where none is configured, in its data folder.
+pub const TOKEN_FILE: &str = "admin.token";
 
 /// The longest that a call may take, its body included.
 const CALL_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Components that may be received or compiled at once: each is held in memory whole.
 const CONCURRENT_DEPLOYMENTS: usize = 2;
+
+/// Scrapes and readiness checks that may run at once: each takes a thread. The next ones wait for them.
+const CONCURRENT_SCRAPES: usize = 2;
+const CONCURRENT_CHECKS: usize = 2;
 
 /// How long calls that have started may go on when the broker stops.
 const SHUTDOWN_DEADLINE: Duration = Duration::from_secs(2);
@@ -71,6 +85,9 @@ pub struct AdminState {
     pub plugins: Arc<PluginHost>,
     pub metrics: Arc<Metrics>,
     pub health: Arc<Health>,
+    pub logins: Arc<Logins>,
+    /// Where a token is kept that the broker makes for itself.
+    pub data_dir: PathBuf,
     pub broker_id: i32,
     pub cluster_id: String,
     /// Name, transport and bound address of each listener.
@@ -84,8 +101,10 @@ pub struct AdminState {
 /// What handlers share.
 struct Shared {
     state: AdminState,
-    config: AdminConfig,
+    guard: Guard,
     deployments: Arc<Semaphore>,
+    scrapes: Semaphore,
+    checks: Semaphore,
 }
 
 /// A running admin port.
@@ -96,28 +115,30 @@ pub struct AdminServer {
     server: JoinHandle<()>,
 }
 
-/// Binds the admin port and serves it. Fails when the address cannot be bound or the token cannot be read.
+/// Binds the admin port and serves it. Fails when the address cannot be bound, or the token cannot be read or made.
 pub async fn start(config: &AdminConfig, state: AdminState) -> Result<AdminServer, String> {
     let bind = config
         .bind
         .ok_or("admin.bind is empty: there is no admin port to start")?;
-    if let Some(file) = &config.token_file {
-        read_token(file).map_err(|message| format!("admin.token-file: {message}"))?;
-    }
+    let token_file = token_file(config, &state)?;
     let listener = TcpListener::bind(bind)
         .await
         .map_err(|error| format!("admin.bind: cannot listen on {bind}: {error}"))?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    if !bind.ip().is_loopback() && config.token_file.is_none() {
-        tracing::warn!(%address, "the admin port has no token: it shows metrics and health alone; set admin.token-file");
-    }
     let shared = Arc::new(Shared {
+        guard: Guard {
+            on_loopback: bind.ip().is_loopback(),
+            host_names: config.host_names.clone(),
+            token_file,
+            logins: state.logins.clone(),
+        },
         state,
-        config: config.clone(),
         deployments: Arc::new(Semaphore::new(CONCURRENT_DEPLOYMENTS)),
+        scrapes: Semaphore::new(CONCURRENT_SCRAPES),
+        checks: Semaphore::new(CONCURRENT_CHECKS),
     });
     let (stop, stopped) = oneshot::channel();
-    let service = router(shared).into_make_service_with_connect_info::<listener::Peer>();
+    let service = router(shared).into_make_service_with_connect_info::<Caller>();
     let server =
         axum::serve(BoundedListener::new(listener), service).with_graceful_shutdown(async {
             // A dropped sender stops the server, too.
@@ -133,6 +154,16 @@ pub async fn start(config: &AdminConfig, state: AdminState) -> Result<AdminServe
         stop,
         server,
     })
+}
+
+/// The file with the token: the configured one, else one that is made.
+fn token_file(config: &AdminConfig, state: &AdminState) -> Result<PathBuf, String> {
+    let Some(file) = &config.token_file else {
+        return secret::kept(&state.data_dir, TOKEN_FILE)
+            .map_err(|message| format!("the admin token: {message}"));
+    };
+    read_token(file).map_err(|message| format!("admin.token-file: {message}"))?;
+    Ok(std::path::absolute(file).unwrap_or_else(|_| file.clone()))
 }
 
 impl AdminServer {
@@ -154,11 +185,11 @@ impl AdminServer {
     }
 }
 
+/// The guard is laid around everything, what is at no path included: a new route cannot be left out.
 fn router(shared: Arc<Shared>) -> Router {
-    let guarded =
-        routes::guarded().layer(middleware::from_fn_with_state(shared.clone(), guard::check));
-    routes::open()
-        .merge(guarded)
+    let routes = routes::all().into_iter();
+    routes
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(|| async {
             ApiError::new(StatusCode::NOT_FOUND, "not-found", "there is nothing at this path")
                 .fix("the paths are /metrics, /healthz, /readyz, /v1/broker, /v1/topics, /v1/log, /v1/plugins and /v1/users")
@@ -170,8 +201,23 @@ fn router(shared: Arc<Shared>) -> Router {
                 "this path does not take this method",
             )
         })
-        .layer(middleware::from_fn(bounded_in_time))
+        .layer(middleware::from_fn_with_state(shared.clone(), guard::check))
+        .layer(middleware::from_fn(called))
         .with_state(shared)
+}
+
+/// Bounds the time of a call, and lets its connection keep its place meanwhile.
+async fn called(mut request: Request, next: Next) -> Result<Response, ApiError> {
+    let caller = request.extensions().get::<ConnectInfo<Caller>>().cloned();
+    let Some(ConnectInfo(caller)) = caller else {
+        return Ok(next.run(request).await);
+    };
+    let peer = ConnectInfo(Peer(caller.peer));
+    request.extensions_mut().insert(peer);
+    caller.place.set(Stage::Call);
+    let outcome = bounded_in_time(request, next).await;
+    caller.place.set(Stage::Idle);
+    outcome
 }
 
 async fn bounded_in_time(request: Request, next: Next) -> Result<Response, ApiError> {

@@ -18,6 +18,8 @@ struct Port {
     state: AdminState,
     client: Client,
     folder: TempDir,
+    /// What calls carry, unless they say otherwise.
+    token: String,
 }
 
 async fn port(token: Option<&str>) -> Port {
@@ -44,6 +46,8 @@ async fn port(token: Option<&str>) -> Port {
         plugins,
         metrics,
         health: Arc::new(Health::new()),
+        logins: Logins::new(Clock::system(), b"secret"),
+        data_dir: folder.path().to_owned(),
         broker_id: 7,
         cluster_id: "test".to_owned(),
         addresses: vec![(
@@ -65,18 +69,26 @@ async fn port(token: Option<&str>) -> Port {
     });
     let config = AdminConfig {
         bind: Some(([127, 0, 0, 1], 0).into()),
-        token_file,
+        token_file: token_file.clone(),
+        host_names: Vec::new(),
     };
+    let server = start(&config, state.clone()).await.expect("an admin port");
+    let token_file = token_file.unwrap_or(folder.path().join(TOKEN_FILE));
     Port {
-        server: start(&config, state.clone()).await.expect("an admin port"),
+        server,
         state,
         client: Client::new(),
+        token: read_token(&token_file).expect("a token"),
         folder,
     }
 }
 
 impl Port {
     fn request(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
+        self.without_token(method, path).bearer_auth(&self.token)
+    }
+
+    fn without_token(&self, method: Method, path: &str) -> reqwest::RequestBuilder {
         let url = format!("http://{}{path}", self.server.address());
         self.client.request(method, url)
     }
@@ -112,11 +124,8 @@ fn refused((status, body): (Status, Value), expected: Status, error: &str, detai
 async fn metrics_and_health_are_open_to_all() {
     let port = port(Some("0123456789abcdef")).await;
     port.state.metrics.produced("orders", 5, 1);
-    let response = port
-        .request(Method::GET, "/metrics")
-        .send()
-        .await
-        .expect("an answer");
+    let get = |path: &str| port.without_token(Method::GET, path);
+    let response = get("/metrics").send().await.expect("an answer");
     assert_eq!(
         response.headers()["content-type"],
         "text/plain; version=0.0.4; charset=utf-8"
@@ -127,7 +136,7 @@ async fn metrics_and_health_are_open_to_all() {
         "{text}"
     );
     assert_eq!(
-        port.get("/healthz").await,
+        answer(get("/healthz")).await,
         (Status::OK, json!({ "alive": true }))
     );
     let (status, broker) = port.get("/v1/broker").await;
@@ -168,17 +177,17 @@ async fn readiness_gives_its_reasons() {
 #[tokio::test]
 async fn the_operators_calls_need_the_token_as_it_stands_in_the_file_now() {
     let port = port(Some("0123456789abcdef\n")).await;
-    for path in ["/v1/plugins", "/v1/users", "/v1/topics"] {
+    let with = |token: &str| {
+        let call = port.without_token(Method::GET, "/v1/users");
+        answer(call.bearer_auth(token))
+    };
+    for wrong in ["0123456789abcdeF", "0123456789abcde", ""] {
         refused(
-            port.get(path).await,
+            with(wrong).await,
             Status::UNAUTHORIZED,
             "unauthorized",
-            "needs the admin token",
+            "the admin token",
         );
-    }
-    let with = |token: &str| answer(port.request(Method::GET, "/v1/users").bearer_auth(token));
-    for wrong in ["0123456789abcdeF", "0123456789abcde", ""] {
-        refused(with(wrong).await, Status::UNAUTHORIZED, "unauthorized", "");
     }
     assert_eq!(with("0123456789abcdef").await.0, Status::OK);
     std::fs::write(port.folder.path().join("token"), "fedcba9876543210").expect("a new token");
@@ -199,24 +208,78 @@ async fn the_operators_calls_need_the_token_as_it_stands_in_the_file_now() {
 }
 
 #[tokio::test]
-async fn a_page_of_another_site_changes_nothing() {
+async fn without_a_configured_token_there_is_one_that_its_file_alone_tells() {
     let port = port(None).await;
-    let put = || {
-        port.request(Method::PUT, "/v1/users/eve")
-            .body("{\"password\":\"secret\"}")
-    };
-    refused(
-        answer(put().header("origin", "http://evil.example")).await,
-        Status::FORBIDDEN,
-        "cross-site",
-        "evil.example",
-    );
-    refused(
-        answer(put().header("host", "evil.example")).await,
-        Status::FORBIDDEN,
-        "cross-site",
-        "evil.example",
-    );
+    let file = port.folder.path().join(TOKEN_FILE);
+    let (status, told) = answer(port.without_token(Method::GET, "/v1/users")).await;
+    assert_eq!(status, Status::UNAUTHORIZED);
+    assert_eq!(told["token_file"], json!(file));
+    assert!(!told.to_string().contains(&port.token), "{told}");
+    assert_eq!(port.get("/v1/users").await.0, Status::OK);
+    let metadata = std::fs::metadata(&file).expect("the token's file");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&metadata.permissions());
+    assert_eq!(mode & 0o777, 0o600);
+}
+
+/// Every path with parameters filled in, and every method that HTTP knows for it.
+fn every_call() -> impl Iterator<Item = (Method, String)> {
+    let paths = routes::all().into_iter().map(|(path, _)| path.to_owned());
+    let paths = paths.chain(["/nowhere".to_owned()]).map(|path| {
+        let filled = path.replace("{partition}", "0");
+        filled.replace("{topic}", "x").replace("{name}", "x")
+    });
+    let methods = [
+        Method::GET,
+        Method::PUT,
+        Method::POST,
+        Method::DELETE,
+        Method::PATCH,
+        Method::HEAD,
+    ];
+    paths.flat_map(move |path| methods.clone().map(|method| (method, path.clone())))
+}
+
+#[tokio::test]
+async fn every_path_wants_the_token_but_for_those_that_are_open() {
+    let port = port(None).await;
+    for (method, path) in every_call() {
+        let bare = port.without_token(method.clone(), &path);
+        let status = bare.send().await.expect("an answer").status();
+        let open = routes::OPEN.contains(&path.as_str());
+        assert_eq!(status != Status::UNAUTHORIZED, open, "{method} {path}");
+        let with = port.request(method.clone(), &path);
+        let status = with.send().await.expect("an answer").status();
+        assert_ne!(status, Status::UNAUTHORIZED, "{method} {path}");
+    }
+    assert!(port.state.catalog.users().is_empty());
+}
+
+#[tokio::test]
+async fn no_path_answers_a_page_of_another_site() {
+    let port = port(None).await;
+    for (method, path) in every_call() {
+        for (header, value) in [
+            ("host", "evil.example"),
+            ("host", "evil.example:9644"),
+            ("origin", "http://evil.example"),
+            ("origin", "null"),
+            ("sec-fetch-site", "cross-site"),
+            ("sec-fetch-site", "same-site"),
+        ] {
+            let call = port.request(method.clone(), &path).header(header, value);
+            let call = call.body("{\"password\":\"secret\"}");
+            let response = call.send().await.expect("an answer");
+            assert_eq!(
+                response.status(),
+                Status::FORBIDDEN,
+                "{method} {path} {header}: {value}"
+            );
+            if method != Method::HEAD {
+                let told: Value = response.json().await.expect("JSON");
+                assert_eq!(told["error"], "cross-site", "{method} {path}");
+            }
+        }
+    }
     assert!(port.state.catalog.users().is_empty());
 }
 
@@ -361,30 +424,27 @@ async fn what_is_not_there_is_said_in_json() {
 }
 
 #[tokio::test]
-async fn a_port_that_others_can_reach_shows_little_without_a_token() {
-    let first = port(None).await;
+async fn a_port_that_others_can_reach_wants_the_token_and_does_not_tell_where_it_lies() {
+    let port = port(None).await;
     let config = AdminConfig {
         bind: Some(([0, 0, 0, 0], 0).into()),
-        token_file: None,
+        ..AdminConfig::default()
     };
-    let server = start(&config, first.state.clone())
+    let server = start(&config, port.state.clone())
         .await
         .expect("an admin port");
-    let open = Port {
-        server,
-        state: first.state,
-        client: first.client,
-        folder: first.folder,
-    };
-    let base = format!("http://127.0.0.1:{}", open.server.address().port());
-    let get = |path: &str| open.client.get(format!("{base}{path}"));
+    let base = format!("http://127.0.0.1:{}", server.address().port());
+    let get = |path: &str| port.client.get(format!("{base}{path}"));
     assert_eq!(answer(get("/healthz")).await.0, Status::OK);
-    refused(
-        answer(get("/v1/users")).await,
-        Status::FORBIDDEN,
-        "no-token-configured",
-        "metrics and health alone",
+    let (status, told) = answer(get("/v1/users")).await;
+    assert_eq!(status, Status::UNAUTHORIZED);
+    assert!(told.get("token_file").is_none(), "{told}");
+    assert!(
+        !told.to_string().contains(TOKEN_FILE),
+        "no path of this machine: {told}"
     );
+    let with = get("/v1/users").bearer_auth(&port.token);
+    assert_eq!(answer(with).await.0, Status::OK);
 }
 
 #[tokio::test]
@@ -392,7 +452,7 @@ async fn a_port_in_use_and_a_bad_token_are_named() {
     let port = port(None).await;
     let mut config = AdminConfig {
         bind: Some(port.server.address()),
-        token_file: None,
+        ..AdminConfig::default()
     };
     let error = start(&config, port.state.clone()).await.expect_err("taken");
     assert!(

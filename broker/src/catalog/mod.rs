@@ -38,6 +38,7 @@ pub use user::{MAX_USERS, ScramVerifier, User};
 use crate::env::files::Disk;
 use store::Store;
 use topic::Topics;
+use user::Users;
 
 /// The catalog of one broker. Reads take a shared lock for the length of a look-up.
 #[derive(Debug)]
@@ -47,7 +48,7 @@ pub struct Catalog {
     topics: RwLock<Topics>,
     /// Sorted, without repetition.
     acls: ArcSwap<Vec<Acl>>,
-    users: RwLock<BTreeMap<String, Arc<User>>>,
+    users: Users,
     plugins: RwLock<BTreeMap<String, Arc<PluginEntry>>>,
     /// Reserved in the store and not given yet.
     producer_ids: Mutex<Range<i64>>,
@@ -100,7 +101,7 @@ impl Catalog {
     fn load(store: Store) -> Result<Arc<Self>, CatalogError> {
         let topics = RwLock::new(Topics::load(&store)?);
         let acls = ArcSwap::from_pointee(acl::load(&store)?);
-        let users = RwLock::new(user::load(&store)?);
+        let users = Users::load(&store)?;
         let plugins = RwLock::new(plugin::load(&store)?);
         Ok(Arc::new(Self {
             store: Mutex::new(store),

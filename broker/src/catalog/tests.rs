@@ -385,3 +385,38 @@ fn what_only_the_page_cache_holds_is_not_believed() {
     assert!(catalog.topic("synced").is_some());
     assert_eq!(catalog.topic("cached"), None);
 }
+
+#[test]
+fn changes_of_users_are_counted_and_told() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = open(directory.path());
+    let watch = catalog.watch_users();
+    let before = catalog.user_changes();
+    catalog.put_user(user("alice")).unwrap();
+    catalog.put_user(user("alice")).unwrap();
+    catalog.delete_user("alice").unwrap();
+    assert!(catalog.delete_user("alice").is_err());
+    assert_eq!(catalog.user_changes(), before + 3);
+    assert!(watch.has_changed().unwrap());
+}
+
+#[test]
+fn iterations_are_spread_as_the_users_have_them() {
+    let directory = tempfile::tempdir().unwrap();
+    let catalog = open(directory.path());
+    assert_eq!(catalog.iterations_at(0.5), None);
+    let put = |name: &str, iterations| {
+        let mut user = user(name);
+        user.sha256.iterations = iterations;
+        catalog.put_user(user).unwrap();
+    };
+    put("a", 8192);
+    put("b", 4096);
+    put("c", 4096);
+    put("c", 8192);
+    put("d", 8192);
+    let spread = [0.0, 0.2, 0.3, 0.9, 1.0].map(|place| catalog.iterations_at(place));
+    assert_eq!(spread.map(Option::unwrap), [4096, 4096, 8192, 8192, 8192]);
+    catalog.delete_user("b").unwrap();
+    assert_eq!(catalog.iterations_at(0.0), Some(8192));
+}

@@ -1,11 +1,12 @@
 //! Calls of the admin port, for the commands that change a running broker outside the Kafka protocol.
 
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
 
-use super::CliError;
+use super::{CliError, admin_token};
 
 /// The largest answer that is read.
 const MAX_ANSWER_BYTES: usize = 16 << 20;
@@ -21,7 +22,7 @@ pub struct AdminOptions {
         global = true
     )]
     admin: String,
-    /// File with the bearer token, where the broker asks for one (`admin.token-file`)
+    /// File with the admin token; by default the broker on this machine tells where it lies
     #[arg(
         long,
         value_name = "FILE",
@@ -54,31 +55,25 @@ impl<'a> Call<'a> {
 impl AdminOptions {
     /// The answer's JSON, or what the broker says is wrong.
     pub async fn send(&self, call: Call<'_>) -> Result<Value, CliError> {
-        let base = if self.admin.contains("://") {
-            self.admin.clone()
-        } else {
-            format!("http://{}", self.admin)
+        let client = reqwest::Client::builder()
+            // The token goes to the broker alone.
+            .redirect(reqwest::redirect::Policy::none());
+        let client = match self.on_loopback()?.is_empty() {
+            true => client,
+            false => client.no_proxy(),
         };
-        let mut url = reqwest::Url::parse(&format!("{base}{}", call.path))
-            .map_err(|error| CliError::new(format!("--admin {}: {error}", self.admin)))?;
+        let client = client
+            .build()
+            .map_err(|error| CliError::new(error.to_string()))?;
+        let token = self.token(&client).await?;
+        let mut url = self.url(call.path)?;
         url.query_pairs_mut()
             .extend_pairs(call.query.iter().map(|(key, value)| (*key, value.as_str())));
-        let mut request = reqwest::Client::new()
-            .request(call.method, url)
-            .body(call.body);
-        if let Some(file) = &self.token_file {
-            let token = std::fs::read_to_string(file).map_err(|error| {
-                CliError::new(format!("--token-file {}: {error}", file.display()))
-            })?;
-            request = request.bearer_auth(token.trim());
+        let mut request = client.request(call.method, url).body(call.body);
+        if let Some(token) = token {
+            request = request.bearer_auth(token);
         }
-        let response = request
-            .send()
-            .await
-            .map_err(|error| self.unreachable(&error))?;
-        let status = response.status();
-        let body = read_bounded(response).await?;
-        let answer: Value = serde_json::from_slice(&body).unwrap_or(Value::Null);
+        let (status, answer) = self.answer(request).await?;
         if status.is_success() {
             return Ok(answer);
         }
@@ -90,6 +85,63 @@ impl AdminOptions {
             Some(fix) => format!("{said}\n  {fix}"),
             None => said,
         }))
+    }
+
+    /// The token of the file that was named, else of the one that the broker names, where that is on this machine.
+    async fn token(&self, client: &reqwest::Client) -> Result<Option<String>, CliError> {
+        if let Some(file) = &self.token_file {
+            let token = std::fs::read_to_string(file).map_err(|error| {
+                CliError::new(format!("--token-file {}: {error}", file.display()))
+            })?;
+            return Ok(Some(token.trim().to_owned()));
+        }
+        let addresses = self.on_loopback()?;
+        if addresses.is_empty() {
+            return Ok(None);
+        }
+        let asked = client.get(self.url("/v1/broker")?);
+        let (_, answer) = self.answer(asked).await?;
+        let Some(file) = answer.get("token_file").and_then(Value::as_str) else {
+            return Ok(None);
+        };
+        let mut refused = None;
+        for address in addresses {
+            match admin_token::of_listener(Path::new(file), address) {
+                Ok(token) => return Ok(Some(token)),
+                Err(error) => refused = Some(error),
+            }
+        }
+        refused.map_or(Ok(None), Err)
+    }
+
+    fn url(&self, path: &str) -> Result<reqwest::Url, CliError> {
+        let base = match self.admin.contains("://") {
+            true => self.admin.clone(),
+            false => format!("http://{}", self.admin),
+        };
+        reqwest::Url::parse(&format!("{base}{path}"))
+            .map_err(|error| CliError::new(format!("--admin {}: {error}", self.admin)))
+    }
+
+    /// The admin port's addresses when all of them are on this machine, else none.
+    fn on_loopback(&self) -> Result<Vec<SocketAddr>, CliError> {
+        // A name that leads nowhere is told by the call itself.
+        let addresses = self.url("/")?.socket_addrs(|| None).unwrap_or_default();
+        let all = addresses.iter().all(|address| address.ip().is_loopback());
+        Ok(if all { addresses } else { Vec::new() })
+    }
+
+    async fn answer(
+        &self,
+        request: reqwest::RequestBuilder,
+    ) -> Result<(reqwest::StatusCode, Value), CliError> {
+        let response = request
+            .send()
+            .await
+            .map_err(|error| self.unreachable(&error))?;
+        let status = response.status();
+        let body = read_bounded(response).await?;
+        Ok((status, serde_json::from_slice(&body).unwrap_or(Value::Null)))
     }
 
     fn unreachable(&self, error: &reqwest::Error) -> CliError {

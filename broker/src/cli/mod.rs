@@ -5,6 +5,7 @@ use clap::{Parser, Subcommand};
 
 pub mod acl;
 pub mod admin_client;
+mod admin_token;
 pub mod client;
 pub mod config;
 pub mod consume;

@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::CliError;
 use crate::broker::Broker;
-use crate::config::{ClientAuth, Config, ListenerConfig, ListenerTls, Transport};
+use crate::config::{ClientAuth, Config, ListenerConfig, ListenerTls, Transport, environment};
 use crate::net::dev_certificate;
 
 #[derive(Debug, Args)]
@@ -19,6 +19,7 @@ use crate::net::dev_certificate;
                         tidegate serve --dev --data ./data --tcp 127.0.0.1:9092 --admin 127.0.0.1:9644\n\n\
                         With --dev and no address, TCP listens on 9092, TLS on 9093, QUIC on 9094 and the admin port \
                         is 9644, all on 127.0.0.1; with any address only those that are given.\n\
+                        TIDEGATE_… variables (`tidegate config reference`) hold with --dev, too; options go before them.\n\
                         Signals: SIGINT and SIGTERM stop gracefully, SIGHUP reads certificates again."
 )]
 #[command(group = ArgGroup::new("how").args(["config", "dev"]).required(true))]
@@ -29,9 +30,9 @@ pub struct ServeCommand {
     /// For trying things: no authentication, development certificates, topics created on first use
     #[arg(long)]
     dev: bool,
-    /// Folder for everything the broker keeps
-    #[arg(long, value_name = "DIR", default_value = "tidegate-data")]
-    data: PathBuf,
+    /// Folder for everything the broker keeps [default: tidegate-data]
+    #[arg(long, value_name = "DIR")]
+    data: Option<PathBuf>,
     /// Kafka over TCP
     #[arg(long, value_name = "ADDR")]
     tcp: Option<SocketAddr>,
@@ -198,20 +199,37 @@ fn dev_config(command: &ServeCommand) -> Result<Config, CliError> {
         .into_iter()
         .filter_map(|(t, address)| Some((t, address?)))
         .collect();
-    for address in open
-        .iter()
-        .map(|(_, address)| address)
-        .chain(&admin)
-        .filter(|a| !a.ip().is_loopback())
-    {
+    let variables: Vec<(String, String)> = environment().collect();
+    let is_set = |variable: &str| variables.iter().any(|(name, _)| name == variable);
+    let (mut config, ignored) = Config::from_environment(variables.clone())
+        .map_err(|errors| CliError::new(format!("the environment is not valid\n{errors}")))?;
+    for sentence in ignored {
+        eprintln!("warning: {sentence}");
+    }
+    if command.admin.is_some() || !is_set("TIDEGATE_ADMIN_BIND") {
+        config.admin.bind = admin;
+    }
+    match &command.data {
+        Some(data) => config.broker.data_dir = data.clone(),
+        None if !is_set("TIDEGATE_BROKER_DATA_DIR") => {
+            config.broker.data_dir = "tidegate-data".into();
+        }
+        None => {}
+    }
+    let bound = open.iter().map(|(_, address)| address);
+    for address in bound.filter(|address| !address.ip().is_loopback()) {
         eprintln!(
             "warning: {address} is reachable from outside, and --dev asks nobody who they are"
         );
     }
-    let mut config = Config::default();
-    config.broker.data_dir = command.data.clone();
-    config.admin.bind = admin;
-    config.listeners = dev_listeners(&command.data, &open)?;
+    config.listeners = dev_listeners(&config.broker.data_dir, &open)?;
+    for warning in config
+        .warnings()
+        .iter()
+        .filter(|text| !text.starts_with("listener "))
+    {
+        eprintln!("warning: {warning}");
+    }
     Ok(config)
 }
 

@@ -24,7 +24,7 @@ pub struct UserCommand {
 
 #[derive(Debug, Subcommand)]
 enum UserAction {
-    /// Create a user, or give an existing one a new password (read from the file, else from standard input)
+    /// Create a user, or give an existing one a new password, which ends its sessions (read from the file, else from standard input)
     Create {
         name: String,
         #[arg(long, value_name = "FILE")]
@@ -32,7 +32,7 @@ enum UserAction {
     },
     /// List user names
     List,
-    /// Delete a user; its open connections go on until they end
+    /// Delete a user; its sessions end within a second
     Delete { name: String },
 }
 

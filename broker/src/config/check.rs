@@ -183,24 +183,17 @@ fn security(config: &Config, found: &mut Vec<Finding>) {
 }
 
 fn admin(config: &Config, found: &mut Vec<Finding>) {
-    let Some(bind) = config.admin.bind else {
+    if config.admin.bind.is_none() {
         return;
-    };
-    match &config.admin.token_file {
-        None if !bind.ip().is_loopback() => found.push(finding(
-            &["admin.token-file", "admin.bind"],
-            format!("is missing: {bind} can be reached from other machines, which could then change plugins and users"),
-            "set token-file to a file with a secret, or bind to 127.0.0.1",
-        )),
-        None => {}
-        Some(file) => match read_token(file) {
-            Ok(_) => {}
-            Err(message) => found.push(finding(
-                &["admin.token-file"],
-                message,
-                "write a random text into it, for example: openssl rand -hex 32",
-            )),
-        },
+    }
+    if let Some(file) = &config.admin.token_file
+        && let Err(message) = read_token(file)
+    {
+        found.push(finding(
+            &["admin.token-file"],
+            message,
+            "write a random text into it, for example: openssl rand -hex 32",
+        ));
     }
 }
 
@@ -294,6 +287,12 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     }
     if !authorization && !config.security.authorizers.is_empty() {
         warnings.push("security.authorizers has no effect while authorization is off".to_owned());
+    }
+    if let Some(bind) = config.admin.bind.filter(|bind| !bind.ip().is_loopback()) {
+        warnings.push(format!(
+            "admin.bind: {bind} can be reached from other machines, in plain HTTP: everybody who reaches it sees metrics and \
+             health, and whoever sees the traffic learns the token; put a proxy with TLS before it, or bind to 127.0.0.1"
+        ));
     }
     for (key, file) in secret_files(config) {
         if readable_by_all(file) {

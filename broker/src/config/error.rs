@@ -47,6 +47,22 @@ impl ConfigErrors {
     }
 }
 
+/// What is said of a variable that no setting has.
+pub(super) const UNKNOWN_VARIABLE: &str = "unknown variable";
+
+impl ConfigErrors {
+    /// The variables that no setting has, with what to do about each.
+    pub fn unknown_variables(&self) -> Vec<(String, String)> {
+        let unknown = |error: &ConfigError| match &error.place {
+            Place::Environment(name) if error.message == UNKNOWN_VARIABLE => {
+                Some((name.clone(), error.fix.clone()))
+            }
+            _ => None,
+        };
+        self.errors.iter().filter_map(unknown).collect()
+    }
+}
+
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, error) in self.errors.iter().enumerate() {

@@ -10,6 +10,7 @@ mod admin;
 mod broker;
 mod check;
 mod document;
+mod environment;
 mod error;
 mod field;
 mod groups;

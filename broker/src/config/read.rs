@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use toml::de::{DeTable, DeValue};
 
-use super::error::{ConfigError, ConfigErrors, Place, nearest};
+use super::error::{ConfigError, ConfigErrors, Place, UNKNOWN_VARIABLE, nearest};
 use super::listener::ListenerConfig;
 use super::setting::{Raw, Setting};
 
@@ -15,6 +15,9 @@ use super::{Config, SECTIONS};
 
 /// Every variable of the configuration begins with this.
 const PREFIX: &str = "TIDEGATE_";
+
+/// Variables that change a listener begin with this.
+pub(super) const LISTENER_VARIABLES: &str = "TIDEGATE_LISTENER_";
 
 /// Variables with the prefix that the commands read for themselves. `TIDEGATE_ADMIN_TOKEN_FILE` is not among them: for
 /// commands and broker it is the same file.
@@ -357,7 +360,7 @@ impl Reader<'_> {
             let known = settings.chain(COMMAND_VARIABLES.iter().copied()).map(bare);
             let fix = match nearest(bare(&variable), known) {
                 Some(near) => format!("did you mean {PREFIX}{near}?"),
-                None if variable.starts_with("TIDEGATE_LISTENER_") => {
+                None if variable.starts_with(LISTENER_VARIABLES) => {
                     "a variable changes a setting of a listener that the file names: TIDEGATE_LISTENER_<NAME>_<SETTING>".to_owned()
                 }
                 None => "`tidegate config reference` lists the variables; unset this one".to_owned(),
@@ -365,7 +368,7 @@ impl Reader<'_> {
             self.error(
                 Place::Environment(variable),
                 "",
-                "unknown variable".to_owned(),
+                UNKNOWN_VARIABLE.to_owned(),
                 fix,
             );
         }

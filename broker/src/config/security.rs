@@ -1,5 +1,7 @@
 //! `[security]`: authorization and what identities are made of.
 
+use std::time::Duration;
+
 use super::Config;
 use super::setting::{Kind, Setting, setting};
 
@@ -15,6 +17,8 @@ pub struct SecurityConfig {
     pub principal_rules: Vec<String>,
     /// PBKDF2 rounds of a new password (RFC 7677 asks for 4096 at least).
     pub scram_iterations: u32,
+    /// How long a SASL login lasts until the client must log in again. Zero: until the connection ends.
+    pub connections_max_reauth: Duration,
 }
 
 impl Default for SecurityConfig {
@@ -25,6 +29,7 @@ impl Default for SecurityConfig {
             authorizers: Vec::new(),
             principal_rules: Vec::new(),
             scram_iterations: 8192,
+            connections_max_reauth: Duration::ZERO,
         }
     }
 }
@@ -62,5 +67,14 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
             max: 1_000_000
         },
         "Rounds of key derivation for new SCRAM passwords (RFC 7677: at least 4096). More make a stolen verifier harder to guess from and each login slower."
+    ),
+    setting!(
+        security.connections_max_reauth,
+        "connections-max-reauth",
+        Kind::Duration {
+            min: 0,
+            max: 365 * 86_400_000
+        },
+        "How long a SASL login lasts (Kafka's connections.max.reauth.ms). Clients are told and log in again on the same connection; one that does not is closed at its next request. \"0s\": a login lasts as long as its connection. A removed user or a new password ends sessions at once, whatever this says."
     ),
 ];

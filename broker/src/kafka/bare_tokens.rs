@@ -11,9 +11,9 @@ use std::sync::atomic::Ordering;
 use bytes::Bytes;
 use kafka_protocol::messages::SaslAuthenticateRequest;
 
-use super::apis::{Answer, ServeError};
+use super::apis::{Answer, IntoAnswer as _, ServeError};
 use super::context::Context;
-use super::handlers::sasl_authenticate;
+use super::handlers::sasl_authenticate::{self, Step};
 
 /// The shortest token that says something: PLAIN with a name and a password of one character each.
 pub const MIN_TOKEN_BYTES: usize = 4;
@@ -24,12 +24,15 @@ pub const MIN_TOKEN_BYTES: usize = 4;
 /// Whenever the exchange cannot go on.
 pub async fn serve(context: Context, token: Bytes) -> Result<Answer, ServeError> {
     let step = SaslAuthenticateRequest::default().with_auth_bytes(token);
-    let answer = sasl_authenticate::handle(&context, step).await;
+    let answer = match sasl_authenticate::handle(&context, step).await {
+        Step::Answered(answer) => answer,
+        silent @ Step::TooManyWait => return silent.into_answer(&context, 0),
+    };
     if answer.error_code != 0 {
         let message = answer.error_message.unwrap_or_default();
         return Err(ServeError::Close(message.to_string()));
     }
-    if context.session.sasl.lock().is_none() {
+    if !context.session.is_exchanging() {
         let takes_bare_tokens = &context.session.takes_bare_tokens;
         takes_bare_tokens.store(false, Ordering::Release);
     }

@@ -107,6 +107,15 @@ pub const BROKER_SETTINGS: &[BrokerSetting] = &[
         value: |config| config.net.idle_timeout.as_millis().to_string(),
     },
     BrokerSetting {
+        name: "connections.max.reauth.ms",
+        type_code: LONG,
+        documentation: "How long a SASL login lasts until the client must log in again, in milliseconds; 0: as long as its connection.",
+        value: |config| {
+            let lifetime = config.security.connections_max_reauth;
+            lifetime.as_millis().to_string()
+        },
+    },
+    BrokerSetting {
         name: "offsets.topic.num.partitions",
         type_code: INT,
         documentation: "Partitions of the topic that keeps groups' offsets.",

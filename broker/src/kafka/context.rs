@@ -1,17 +1,15 @@
 //! What a handler may touch: the broker's parts, the session, and one place for names and for permission.
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use arc_swap::ArcSwap;
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
-use parking_lot::Mutex;
 
 use super::lane::{self, Lane};
 use super::lists::Asked;
 use super::room::{self, Room};
+use super::session::Session;
 use super::topics::Topics;
 use super::{namespace, permission};
 use crate::catalog::{Catalog, Operation, ResourceType};
@@ -22,13 +20,12 @@ use crate::coordinator::transaction::Transactions;
 use crate::env::Clock;
 use crate::env::budget::{Memory, Owner, Party};
 use crate::log::LogSet;
-use crate::net::ConnectionInfo;
 use crate::observe::Metrics;
 use crate::observe::audit::Denials;
 use crate::observe::throttle::Throttle;
 use crate::plugin::PluginHost;
 use crate::security::authorize::Authorizer;
-use crate::security::sasl::SaslExchange;
+use crate::security::logins::Logins;
 use crate::types::Principal;
 
 /// The one resource of the cluster type, by the name that Kafka gives it.
@@ -45,6 +42,7 @@ pub struct Services {
     pub transactions: Arc<Transactions>,
     pub plugins: Arc<PluginHost>,
     pub authorizer: Authorizer,
+    pub logins: Arc<Logins>,
     pub metrics: Arc<Metrics>,
     /// What was denied, on its way to the audit trail.
     pub denials: Denials,
@@ -53,31 +51,6 @@ pub struct Services {
     pub auto_creations: Throttle<String>,
     pub clock: Clock,
     pub memory: Memory,
-}
-
-/// One connection's state.
-#[derive(Debug)]
-pub struct Session {
-    /// No other connection of this process has it.
-    pub number: u64,
-    pub info: ConnectionInfo,
-    /// The peer's address without its port, as ACL hosts name it.
-    pub host: String,
-    /// `None` until the connection has authenticated, where its listener wants that.
-    pub principal: ArcSwap<Option<Principal>>,
-    /// An exchange between SaslHandshake and its last SaslAuthenticate.
-    pub sasl: Mutex<Option<SaslExchange>>,
-    /// From a SaslHandshake of version 0 to the end of its exchange, every frame is a token (`bare_tokens`).
-    pub takes_bare_tokens: AtomicBool,
-}
-
-impl Session {
-    /// The principal that authenticated, if the listener asks for that: an anonymous one is as many as there are addresses.
-    pub fn owner(&self) -> Option<Principal> {
-        let principal = self.principal.load();
-        let principal = principal.as_ref().as_ref()?;
-        (*principal != Principal::anonymous()).then(|| principal.clone())
-    }
 }
 
 /// One request's surroundings.
@@ -91,16 +64,6 @@ pub struct Context {
     pub asked: Asked,
     /// What its answer may still take.
     pub room: Room,
-}
-
-impl Session {
-    /// Who shares with whom where something is bounded by principal: those without a name, by the address they come from.
-    pub fn share(&self) -> String {
-        let principal = self.principal.load();
-        let principal = principal.as_ref().clone();
-        let principal = principal.unwrap_or_else(Principal::anonymous);
-        Holder::of(&principal, &self.host).to_string()
-    }
 }
 
 impl Context {

@@ -4,24 +4,27 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::Ordering;
+use std::task::{Context as TaskContext, Poll, ready};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use bytes::{Buf, Bytes};
+use futures_util::FutureExt as _;
+use futures_util::future::BoxFuture;
 use kafka_protocol::messages::{ApiKey, RequestHeader};
 use kafka_protocol::protocol::StrBytes;
-use parking_lot::Mutex;
 
 use super::ResponseError;
 use super::apis::{self, Answer, AnswerSize, Api, IntoAnswer, ServeError};
-use super::context::{Context, Services, Session};
+use super::context::{Context, Services};
+use super::session::{self, Ended, Session};
 use super::{bare_tokens, guard, handlers, room};
 use crate::env::budget::{Permit, SMALL_BYTES, Wanted};
 use crate::net::{ConnectionInfo, Finished, FrameHandler, Reply, Service, Started};
 use crate::types::Principal;
 
-/// Guessing passwords is held up by this much for each try, as Kafka's connection.failed.authentication.delay.ms does.
+/// The answer to a wrong password waits so long, as with Kafka's connection.failed.authentication.delay.ms. Who fails often
+/// waits before it is looked at, too (`security::guesses`).
 const FAILED_AUTHENTICATION_DELAY: Duration = Duration::from_millis(100);
 
 /// What is reserved for an answer that may be large, before it is known how large it is.
@@ -29,8 +32,6 @@ const LARGE_ANSWER_BYTES: u64 = 1 << 20;
 
 /// API key, version and correlation id, which every request begins with.
 const FIXED_HEADER_BYTES: usize = 8;
-
-static CONNECTIONS: AtomicU64 = AtomicU64::new(0);
 
 /// The Kafka protocol as a service of listeners.
 #[derive(Debug)]
@@ -42,35 +43,39 @@ impl Service for KafkaService {
     type Handler = KafkaConnection;
 
     fn connect(&self, info: ConnectionInfo) -> KafkaConnection {
-        let anonymous = info.sasl_mechanisms.is_empty().then(Principal::anonymous);
-        let principal = info.certificate_principal.clone().or(anonymous);
-        let session = Session {
-            number: CONNECTIONS.fetch_add(1, Ordering::Relaxed),
-            host: info.peer.ip().to_canonical().to_string(),
-            principal: ArcSwap::from_pointee(principal),
-            sasl: Mutex::new(None),
-            takes_bare_tokens: AtomicBool::new(false),
-            info,
-        };
+        let session = Arc::new(Session::new(info));
+        let catalog = &self.services.catalog;
+        let logs_in = !session.info.sasl_mechanisms.is_empty();
+        let ended = logs_in.then(|| session::ended(session.clone(), catalog.clone()).boxed());
         KafkaConnection {
             services: self.services.clone(),
-            session: Arc::new(session),
+            session,
+            ended,
         }
     }
 }
 
 /// One connection.
-#[derive(Debug)]
 pub struct KafkaConnection {
     services: Arc<Services>,
     session: Arc<Session>,
+    /// Where sessions log in: resolves when the login has come to its end.
+    ended: Option<BoxFuture<'static, Ended>>,
+}
+
+impl std::fmt::Debug for KafkaConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("KafkaConnection")
+            .field("session", &self.session)
+            .finish_non_exhaustive()
+    }
 }
 
 impl FrameHandler for KafkaConnection {
     async fn start(&mut self, frame: Bytes) -> Started {
         let begun = Instant::now();
         let services = self.services.clone();
-        let (api, mut serving): (_, Serving) = match self.open(frame) {
+        let (api, mut serving): (_, Serving) = match self.open(frame, begun) {
             Ok(Opened::Request {
                 api,
                 context,
@@ -112,7 +117,7 @@ impl FrameHandler for KafkaConnection {
         };
         // The first poll does the ordered part of a request; what it then waits for holds nobody up.
         match futures_util::poll!(&mut serving) {
-            std::task::Poll::Ready(outcome) => match finish(&services, api, begun, outcome) {
+            Poll::Ready(outcome) => match finish(&services, api, begun, outcome) {
                 Finished::Reply(reply) => Started::Ready(reply),
                 Finished::Silent => Started::Silent,
                 Finished::Close { reply, reason } if api.key == ApiKey::SaslAuthenticate => {
@@ -120,7 +125,7 @@ impl FrameHandler for KafkaConnection {
                 }
                 Finished::Close { reply, reason } => Started::Close { reply, reason },
             },
-            std::task::Poll::Pending => Started::Later(Box::pin(async move {
+            Poll::Pending => Started::Later(Box::pin(async move {
                 let outcome = serving.await;
                 match finish(&services, api, begun, outcome) {
                     Finished::Close { reply, reason } if api.key == ApiKey::SaslAuthenticate => {
@@ -138,6 +143,15 @@ impl FrameHandler for KafkaConnection {
 
     fn principal(&self) -> Option<Principal> {
         self.session.owner()
+    }
+
+    fn poll_ended(&mut self, cx: &mut TaskContext<'_>) -> Poll<String> {
+        let Some(ended) = &mut self.ended else {
+            return Poll::Pending;
+        };
+        let ended = ready!(ended.poll_unpin(cx));
+        self.ended = None;
+        Poll::Ready(self.end(ended))
     }
 
     fn min_frame_bytes(&self) -> usize {
@@ -229,6 +243,13 @@ impl KafkaConnection {
         takes_bare_tokens.load(Ordering::Acquire)
     }
 
+    /// Counts the end of a login, and puts it into words.
+    fn end(&self, ended: Ended) -> String {
+        let listener = &self.session.info.listener;
+        self.services.metrics.refused(listener, ended.reason);
+        ended.message
+    }
+
     fn context(&self, version: i16, client_id: Option<StrBytes>) -> Context {
         Context::new(
             self.services.clone(),
@@ -238,7 +259,7 @@ impl KafkaConnection {
         )
     }
 
-    fn open(&self, mut frame: Bytes) -> Result<Opened, String> {
+    fn open(&self, mut frame: Bytes, now: Instant) -> Result<Opened, String> {
         if self.takes_bare_tokens() {
             let key = ApiKey::SaslAuthenticate as i16;
             let api = apis::find(key).ok_or("bare tokens are not spoken here")?;
@@ -256,6 +277,10 @@ impl KafkaConnection {
         if !api.before_authentication && !self.authenticated() {
             return Err(format!("{} came before authentication", api.name));
         }
+        let catalog = &self.services.catalog;
+        self.session
+            .check(catalog, now, api.before_authentication)
+            .map_err(|ended| self.end(ended))?;
         if !api.versions.contains(&version) {
             if api.key == ApiKey::ApiVersions {
                 // The one answer that every client understands, whatever it asked with (KIP-511).

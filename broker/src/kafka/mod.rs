@@ -17,6 +17,7 @@ pub mod permission;
 pub mod placement;
 pub mod resources;
 pub mod room;
+pub mod session;
 pub mod settings;
 pub mod topics;
 

@@ -364,6 +364,9 @@ where
         if self.drain.as_mut().poll(cx).is_ready() {
             return Poll::Ready(Leave::Draining);
         }
+        if let Poll::Ready(reason) = self.handler.poll_ended(cx) {
+            return Poll::Ready(Leave::Over(End::Closed(reason)));
+        }
         loop {
             let expiry = ready!(self.poll_expiry(cx));
             // An answer that was waited for may have authenticated the peer since the last frame.

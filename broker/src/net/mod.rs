@@ -75,6 +75,10 @@ pub trait FrameHandler: Send + 'static {
     fn principal(&self) -> Option<Principal> {
         None
     }
+    /// Ready when the connection must end although the peer did nothing, with the reason for the log. Not called again then.
+    fn poll_ended(&mut self, _cx: &mut std::task::Context<'_>) -> std::task::Poll<String> {
+        std::task::Poll::Pending
+    }
 }
 
 /// An answer's bytes, without the length prefix. Chunks go out in order without being joined.

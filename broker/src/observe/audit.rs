@@ -130,3 +130,28 @@ mod tests {
         assert!(seen.ends_with("ä…"));
     }
 }
+
+/// A login that failed. Names are what clients said, and need not exist.
+#[derive(Clone, Copy, Debug)]
+pub struct FailedLogin<'a> {
+    pub user: &'a str,
+    pub host: &'a str,
+    pub listener: &'a str,
+    pub mechanism: &'a str,
+    pub reason: &'a str,
+    /// Failures since the last line that got none of their own.
+    pub left_out: u64,
+}
+
+/// A login that failed: the caller bounds how many are written.
+pub fn login_failed(login: &FailedLogin<'_>) {
+    let FailedLogin {
+        user,
+        host,
+        listener,
+        mechanism,
+        reason,
+        left_out,
+    } = *login;
+    tracing::info!(target: "tidegate::audit", user, host, listener, mechanism, reason, left_out, "authentication failed");
+}

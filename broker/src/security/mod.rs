@@ -2,4 +2,7 @@
 
 pub mod authorize;
 pub mod certificate;
+pub mod guesses;
+pub mod logins;
 pub mod sasl;
+pub mod secret;

@@ -6,7 +6,8 @@
 //!
 //! Invariants: an exchange answers at most once with `Done`; after `Done` or `Failed` it fails for ever. A client learns
 //! neither from the words nor from the number of steps whether a name exists: an unknown user gets a *decoy*
-//! verifier whose salt is stable for that name while the process lives, and whose proof nobody can give.
+//! verifier, whose proof nobody can give. It follows from the name and a secret that is kept with the data, so that its salt
+//! stays as a real one's does, and its iterations are spread as those of the users are.
 
 mod plain;
 mod scram;
@@ -46,11 +47,19 @@ const MECHANISMS: [(SaslMechanism, &str); 3] = [
 /// Finds a user by the prepared name.
 type Lookup = Arc<dyn Fn(&str) -> Option<Arc<User>> + Send + Sync>;
 
+/// What the verifiers of unknown users are made of.
+#[derive(Clone)]
+pub struct Decoys {
+    pub secret: Arc<[u8]>,
+    /// The iterations of the user at a place from 0 to 1 among all users, in the order of their iterations.
+    pub iterations: Arc<dyn Fn(f64) -> u32 + Send + Sync>,
+}
+
 /// One exchange in progress on one connection.
 pub struct SaslExchange {
     mechanism: SaslMechanism,
     lookup: Lookup,
-    decoy_iterations: u32,
+    decoys: Decoys,
     stage: Stage,
 }
 
@@ -75,6 +84,8 @@ pub enum SaslStep {
     Challenge(Vec<u8>),
     Done {
         principal: Principal,
+        /// The user as it was when the password was checked.
+        user: Arc<User>,
         message: Vec<u8>,
     },
     /// What the client may be told: never which of name and password was wrong.
@@ -98,17 +109,29 @@ impl SaslMechanism {
 }
 
 impl SaslExchange {
-    pub fn new(mechanism: SaslMechanism, catalog: Arc<Catalog>) -> Self {
-        Self::with_lookup(mechanism, Arc::new(move |name| catalog.user(name)))
+    /// `secret` is what decoys follow from. Without users their iterations are those that a new one would get.
+    pub fn new(
+        mechanism: SaslMechanism,
+        catalog: Arc<Catalog>,
+        secret: Arc<[u8]>,
+        iterations: u32,
+    ) -> Self {
+        let users = catalog.clone();
+        let iterations = move |place| catalog.iterations_at(place).unwrap_or(iterations);
+        let decoys = Decoys {
+            secret,
+            iterations: Arc::new(iterations),
+        };
+        Self::with_lookup(mechanism, Arc::new(move |name| users.user(name)), decoys)
     }
 
     /// As `new`, with the users taken from `lookup`.
-    pub fn with_lookup(mechanism: SaslMechanism, lookup: Lookup) -> Self {
+    pub fn with_lookup(mechanism: SaslMechanism, lookup: Lookup, decoys: Decoys) -> Self {
         let server_nonce = scram::nonce(&random_bytes::<24>());
         Self {
             mechanism,
             lookup,
-            decoy_iterations: *ITERATIONS.start(),
+            decoys,
             stage: match mechanism {
                 SaslMechanism::Plain => Stage::Plain,
                 SaslMechanism::ScramSha256 => {
@@ -121,18 +144,25 @@ impl SaslExchange {
         }
     }
 
-    /// The iterations that an unknown user is answered with; give the number that new users get (by default the least
-    /// allowed), or the difference tells which names exist. Brought into `ITERATIONS`.
-    pub fn with_decoy_iterations(mut self, iterations: u32) -> Self {
-        self.decoy_iterations = iterations.clamp(*ITERATIONS.start(), *ITERATIONS.end());
-        self
+    /// Whose password the next step would check with this message; `None` when it would check none.
+    pub fn claims(&self, message: &[u8]) -> Option<String> {
+        match &self.stage {
+            Stage::Plain => plain::claims(message),
+            Stage::Scram(exchange) => exchange.claims().map(str::to_owned),
+            Stage::Over => None,
+        }
+    }
+
+    /// Whether a step derives a key from a password, which takes milliseconds of a processor.
+    pub fn derives(&self) -> bool {
+        matches!(self.stage, Stage::Plain)
     }
 
     pub fn mechanism(&self) -> SaslMechanism {
         self.mechanism
     }
 
-    /// CPU bound for PLAIN (key derivation): call it off the async threads for that mechanism.
+    /// CPU bound where it `derives`: call it off the async threads then.
     pub fn step(&mut self, message: &[u8]) -> SaslStep {
         if message.len() > MAX_MESSAGE_BYTES {
             self.stage = Stage::Over;
@@ -143,12 +173,12 @@ impl SaslExchange {
         }
         let users = Users {
             lookup: &self.lookup,
-            decoy_iterations: self.decoy_iterations,
+            decoys: &self.decoys,
         };
         // Taken out first: whatever happens below, an exchange that is not put back is over.
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Plain => match plain::verify(message, &users) {
-                Ok(name) => done(&name, Vec::new()),
+                Ok(user) => done(user, Vec::new()),
                 Err(reason) => SaslStep::Failed(reason),
             },
             Stage::Scram(mut exchange) => match exchange.step(message, &users) {
@@ -156,7 +186,7 @@ impl SaslExchange {
                     self.stage = Stage::Scram(exchange);
                     SaslStep::Challenge(challenge)
                 }
-                Ok(scram::Answer::Done { name, message }) => done(&name, message),
+                Ok(scram::Answer::Done { user, message }) => done(user, message),
                 Err(reason) => SaslStep::Failed(reason),
             },
             Stage::Over => SaslStep::Failed(
@@ -166,9 +196,10 @@ impl SaslExchange {
     }
 }
 
-fn done(name: &str, message: Vec<u8>) -> SaslStep {
+fn done(user: Arc<User>, message: Vec<u8>) -> SaslStep {
     SaslStep::Done {
-        principal: Principal::user(name),
+        principal: Principal::user(&user.name),
+        user,
         message,
     }
 }
@@ -176,18 +207,19 @@ fn done(name: &str, message: Vec<u8>) -> SaslStep {
 /// The users as an exchange sees them: every name has a verifier, though only a real one can be satisfied.
 struct Users<'a> {
     lookup: &'a Lookup,
-    decoy_iterations: u32,
+    decoys: &'a Decoys,
 }
 
 impl Users<'_> {
-    /// The verifier to answer with, and whether it belongs to a user that exists.
-    fn verifier(&self, name: &str, digest: Digest) -> (ScramVerifier, bool) {
+    /// The verifier to answer with, and the user it belongs to if there is one. Takes as long for one as for the other.
+    fn verifier(&self, name: &str, digest: Digest) -> (ScramVerifier, Option<Arc<User>>) {
+        let decoy = scram::decoy(name, digest, self.decoys);
         match (self.lookup)(name) {
             Some(user) => match digest {
-                Digest::Sha256 => (user.sha256.clone(), true),
-                Digest::Sha512 => (user.sha512.clone(), true),
+                Digest::Sha256 => (user.sha256.clone(), Some(user)),
+                Digest::Sha512 => (user.sha512.clone(), Some(user)),
             },
-            None => (scram::decoy(name, digest, self.decoy_iterations), false),
+            None => (decoy, None),
         }
     }
 }

@@ -18,6 +18,8 @@ pub(super) async fn metrics(
     State(shared): State<Arc<Shared>>,
 ) -> Result<impl IntoResponse, ApiError> {
     let metrics = shared.state.metrics.clone();
+    // Waiting for a turn holds no thread. The semaphore is never closed.
+    let _turn = shared.scrapes.acquire().await.ok();
     let text = tokio::task::spawn_blocking(move || metrics.render())
         .await
         .map_err(ApiError::internal)?;
@@ -32,6 +34,7 @@ pub(super) async fn ready(
     State(shared): State<Arc<Shared>>,
 ) -> Result<impl IntoResponse, ApiError> {
     let health = shared.state.health.clone();
+    let _turn = shared.checks.acquire().await.ok();
     // The check may look at every partition.
     let reasons = tokio::task::spawn_blocking(move || health.reasons())
         .await

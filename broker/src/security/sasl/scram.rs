@@ -4,7 +4,7 @@
 //! *client-final* proves the password; *server-final* proves that the broker holds the verifier. Channel binding is not
 //! offered: `n,,` and `y,,` are taken, `p=` is refused. Extensions that are not mandatory (`m=`) are ignored.
 
-use std::sync::OnceLock;
+use std::sync::Arc;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -12,9 +12,8 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq;
 
-use super::{MAX_NAME_BYTES, REFUSED, SALT_BYTES, Users, prepare};
-use crate::catalog::ScramVerifier;
-use crate::env::random_bytes;
+use super::{Decoys, MAX_NAME_BYTES, REFUSED, SALT_BYTES, Users, prepare};
+use crate::catalog::{ScramVerifier, User};
 
 /// The longest nonce taken from a client, in bytes; clients send 20 to 48.
 const MAX_NONCE_BYTES: usize = 512;
@@ -80,15 +79,18 @@ pub(super) fn verifier(
 }
 
 /// A verifier for a user that does not exist: the same salt at every attempt, and keys that no password derives.
-pub(super) fn decoy(name: &str, digest: Digest, iterations: u32) -> ScramVerifier {
-    static SECRET: OnceLock<[u8; 32]> = OnceLock::new();
-    let secret = SECRET.get_or_init(random_bytes);
-    let derive = |purpose: &str| digest.hmac(secret, format!("{purpose}\0{name}").as_bytes());
+pub(super) fn decoy(name: &str, digest: Digest, decoys: &Decoys) -> ScramVerifier {
+    let derive =
+        |purpose: &str| digest.hmac(&decoys.secret, format!("{purpose}\0{name}").as_bytes());
     let mut salt = derive("salt");
     salt.truncate(SALT_BYTES);
+    let place = derive("iterations");
+    let place = place
+        .first_chunk()
+        .map_or(0, |bytes| u32::from_be_bytes(*bytes));
     ScramVerifier {
         salt,
-        iterations,
+        iterations: (decoys.iterations)(f64::from(place) / f64::from(u32::MAX)),
         stored_key: derive("stored key"),
         server_key: derive("server key"),
     }
@@ -109,7 +111,7 @@ pub(super) struct Scram {
 
 struct Challenged {
     name: String,
-    exists: bool,
+    user: Option<Arc<User>>,
     verifier: ScramVerifier,
     gs2_header: String,
     /// Client's and server's, joined.
@@ -120,7 +122,7 @@ struct Challenged {
 
 pub(super) enum Answer {
     Challenge(Vec<u8>),
-    Done { name: String, message: Vec<u8> },
+    Done { user: Arc<User>, message: Vec<u8> },
 }
 
 impl Scram {
@@ -130,6 +132,12 @@ impl Scram {
             server_nonce,
             challenged: None,
         }
+    }
+
+    /// The name in client-first, once that was answered.
+    pub(super) fn claims(&self) -> Option<&str> {
+        let challenged = self.challenged.as_ref()?;
+        Some(&challenged.name)
     }
 
     /// Takes the client's next message. `Err` is what the client may be told.
@@ -150,7 +158,7 @@ impl Scram {
                 "SCRAM: acting as another user is not supported; leave authzid empty".into(),
             );
         }
-        let (verifier, exists) = users.verifier(&name, self.digest);
+        let (verifier, user) = users.verifier(&name, self.digest);
         let nonce = format!("{}{}", first.nonce, self.server_nonce);
         let server_first = format!(
             "r={nonce},s={},i={}",
@@ -159,7 +167,7 @@ impl Scram {
         );
         self.challenged = Some(Challenged {
             name,
-            exists,
+            user,
             verifier,
             gs2_header: first.gs2_header.to_string(),
             nonce,
@@ -187,13 +195,13 @@ impl Challenged {
             return Err(malformed("the proof has the wrong length"));
         }
         let client_key: Vec<u8> = proof.iter().zip(&signature).map(|(a, b)| a ^ b).collect();
-        let proven = digest.hash(&client_key).ct_eq(&self.verifier.stored_key);
-        if !bool::from(proven) || !self.exists {
+        let proven = bool::from(digest.hash(&client_key).ct_eq(&self.verifier.stored_key));
+        let Some(user) = self.user.filter(|_| proven) else {
             return Err(REFUSED.into());
-        }
+        };
         let answer = digest.hmac(&self.verifier.server_key, auth_message.as_bytes());
         Ok(Answer::Done {
-            name: self.name,
+            user,
             message: format!("v={}", BASE64.encode(answer)).into_bytes(),
         })
     }

@@ -19,12 +19,21 @@ fn rfc_user() -> User {
     }
 }
 
+fn decoys(secret: &[u8]) -> Decoys {
+    Decoys {
+        secret: secret.into(),
+        iterations: Arc::new(|place| if place < 0.5 { 4096 } else { 8192 }),
+    }
+}
+
 fn exchange(mechanism: SaslMechanism) -> SaslExchange {
+    exchange_with(mechanism, decoys(b"secret"))
+}
+
+fn exchange_with(mechanism: SaslMechanism, decoys: Decoys) -> SaslExchange {
     let user = Arc::new(rfc_user());
-    SaslExchange::with_lookup(
-        mechanism,
-        Arc::new(move |name| (name == user.name).then(|| user.clone())),
-    )
+    let lookup = Arc::new(move |name: &str| (name == user.name).then(|| user.clone()));
+    SaslExchange::with_lookup(mechanism, lookup, decoys)
 }
 
 fn exchange_with_rfc_nonce(mechanism: SaslMechanism, digest: Digest) -> SaslExchange {
@@ -56,7 +65,9 @@ fn check_vector(mechanism: SaslMechanism, digest: Digest, proof: &str, signature
     );
     let last = format!("c=biws,r=rOprNGfwEbeRWgbNEkqO{SERVER_NONCE},p={proof}");
     match exchange.step(last.as_bytes()) {
-        SaslStep::Done { principal, message } => {
+        SaslStep::Done {
+            principal, message, ..
+        } => {
             assert_eq!(principal, Principal::user("user"));
             assert_eq!(
                 String::from_utf8(message).unwrap(),
@@ -149,19 +160,41 @@ fn scram_accepts_the_right_password_alone() {
     }
 }
 
+/// The salt and the iterations that a name is challenged with, by a broker with this secret.
+fn challenged_with(secret: &[u8], name: &str) -> (String, String) {
+    let mut exchange = exchange_with(SaslMechanism::ScramSha256, decoys(secret));
+    let answer = challenge(&mut exchange, &format!("n,,n={name},r=x"));
+    let (_, rest) = answer.split_once(",s=").unwrap();
+    let (salt, iterations) = rest.split_once(",i=").unwrap();
+    (salt.to_owned(), iterations.to_owned())
+}
+
 #[test]
-fn an_unknown_user_is_challenged_as_a_known_one_with_a_salt_that_stays() {
-    let ask = |name: &str| {
-        let mut exchange = exchange(SaslMechanism::ScramSha256).with_decoy_iterations(8192);
-        let answer = challenge(&mut exchange, &format!("n,,n={name},r=x"));
-        answer.split_once(",s=").unwrap().1.to_string()
-    };
+fn an_unknown_user_is_challenged_as_a_known_one_with_a_salt_that_stays_with_the_secret() {
+    let ask = |name: &str| challenged_with(b"secret", name);
     assert_eq!(ask("nobody"), ask("nobody"));
-    assert_ne!(ask("nobody"), ask("somebody"));
-    let decoy = ask("nobody");
-    let (salt, iterations) = decoy.split_once(",i=").unwrap();
-    assert_eq!(BASE64.decode(salt).unwrap().len(), SALT_BYTES);
-    assert_eq!(iterations, "8192");
+    assert_ne!(ask("nobody").0, ask("somebody").0);
+    assert_ne!(ask("nobody").0, challenged_with(b"another", "nobody").0);
+    assert_eq!(BASE64.decode(ask("nobody").0).unwrap().len(), SALT_BYTES);
+}
+
+#[test]
+fn unknown_users_have_the_iterations_of_users_as_often_as_users_have_them() {
+    let names = (0..200).map(|number| format!("nobody-{number}"));
+    let low = names.filter(|name| challenged_with(b"secret", name).1 == "4096");
+    let low = low.count();
+    assert!((60..140).contains(&low), "{low} of 200");
+}
+
+#[test]
+fn an_exchange_tells_whose_password_the_next_step_checks() {
+    let mut scram = exchange(SaslMechanism::ScramSha256);
+    assert_eq!(scram.claims(b"n,,n=user,r=x"), None);
+    challenge(&mut scram, "n,,n=user,r=x");
+    assert_eq!(scram.claims(b"anything").as_deref(), Some("user"));
+    let plain = exchange(SaslMechanism::Plain);
+    assert_eq!(plain.claims(b"\0user\0x").as_deref(), Some("user"));
+    assert_eq!(plain.claims(b"malformed"), None);
 }
 
 #[test]
@@ -245,7 +278,8 @@ fn names_are_unescaped_and_extensions_are_tolerated() {
         *seen.lock() = name.to_string();
         None
     });
-    let mut exchange = SaslExchange::with_lookup(SaslMechanism::ScramSha512, lookup);
+    let mut exchange =
+        SaslExchange::with_lookup(SaslMechanism::ScramSha512, lookup, decoys(b"secret"));
     challenge(&mut exchange, "n,,n=a=2Cb=3Dc,r=x,tokenauth=true");
     assert_eq!(*asked.lock(), "a,b=c");
 }
@@ -288,10 +322,14 @@ fn a_new_user_logs_in_with_either_mechanism_and_never_shares_a_salt() {
         (name == found.name).then(|| found.clone())
     });
     // SASLprep drops the soft hyphen and composes the umlaut.
-    let mut exchange = SaslExchange::with_lookup(SaslMechanism::ScramSha256, lookup.clone());
+    let mut exchange = SaslExchange::with_lookup(
+        SaslMechanism::ScramSha256,
+        lookup.clone(),
+        decoys(b"secret"),
+    );
     let step = log_in(&mut exchange, "n,,", "Jo\u{308}rg", "password");
     assert!(matches!(step, SaslStep::Done { .. }), "{step:?}");
-    let mut exchange = SaslExchange::with_lookup(SaslMechanism::Plain, lookup);
+    let mut exchange = SaslExchange::with_lookup(SaslMechanism::Plain, lookup, decoys(b"secret"));
     let step = exchange.step("\0Jo\u{308}rg\0password".as_bytes());
     assert!(matches!(step, SaslStep::Done { .. }), "{step:?}");
     assert_eq!(lookups.load(Ordering::Relaxed), 2);

@@ -5,7 +5,6 @@ use std::hint::black_box;
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use arc_swap::ArcSwap;
 use bytes::{Bytes, BytesMut};
 use futures_util::FutureExt;
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
@@ -13,10 +12,11 @@ use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProdu
 use kafka_protocol::messages::{ApiKey, FetchRequest, ProduceRequest, RequestHeader, TopicName};
 use kafka_protocol::protocol::{Encodable, Request, StrBytes};
 use tidegate::kafka::apis::IntoAnswer;
-use tidegate::kafka::context::{Context, Session};
+use tidegate::kafka::context::Context;
 use tidegate::kafka::dispatch::KafkaConnection;
 use tidegate::kafka::guard;
 use tidegate::kafka::handlers::fetch::{self, FetchAnswer};
+use tidegate::kafka::session::Session;
 use tidegate::kafka::topics::TopicHandle;
 use tidegate::net::{FrameHandler, Started};
 
@@ -147,15 +147,7 @@ impl EncodeFetch {
         let partitions = 10;
         let bed = Bed::make()?;
         filled(&bed, partitions)?;
-        let info = bed::connection();
-        let session = Session {
-            number: 0,
-            host: info.peer.ip().to_string(),
-            principal: ArcSwap::from_pointee(None),
-            sasl: Default::default(),
-            takes_bare_tokens: Default::default(),
-            info,
-        };
+        let session = Session::new(bed::connection());
         let services = bed.services().clone();
         let context = Context::new(services, Arc::new(session), FETCH_VERSION, None);
         Ok(Self {
