@@ -182,7 +182,7 @@ impl Default for Surroundings {
 
 /// Opens everything that is on disk. Blocking.
 pub fn recover(
-    config: Config,
+    mut config: Config,
     metrics: Arc<Metrics>,
     surroundings: Surroundings,
 ) -> Result<Services, StartError> {
@@ -199,6 +199,10 @@ pub fn recover(
     let logs = LogSet::open_with(disk, &folder, config.log.clone(), clock.clone(), background)
         .map_err(failed("log"))?;
     check_catalog(&catalog, &logs).map_err(failed("catalog"))?;
+    if config.broker.cluster_id.is_empty() {
+        let id = catalog.cluster_id(env::random_bytes());
+        config.broker.cluster_id = id.map_err(failed("catalog"))?;
+    }
     introduce(&logs, &catalog, &metrics);
     let plugins = open_plugins(&config, &catalog, &metrics, &clock)?;
     let coordinator = Coordinator::open(

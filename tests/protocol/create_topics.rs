@@ -71,3 +71,13 @@ fn validation_alone_creates_nothing() {
     let create = request(vec![wish("maybe")]);
     assert_eq!(ask(&mut client, 7, &create).topics[0].error_code, 0);
 }
+
+#[test]
+fn names_that_differ_in_dots_and_underscores_alone_collide() {
+    let (_broker, mut client) = broker_with_orders();
+    client.create_topic("a.x", 1, &[]).expect("it is created");
+    let refused = client.create_topic("a_x", 1, &[]).expect_err("it collides");
+    let told = format!("{refused:#}");
+    assert!(told.contains("error 17") && told.contains("a.x"), "{told}");
+    client.create_topic("a-x", 1, &[]).expect("it is created");
+}

@@ -1,8 +1,9 @@
+use harness::Broker;
 use kafka_protocol::messages::{CreateAclsRequest, DescribeAclsRequest};
 use tidegate::kafka::handlers::describe_acls::VERSIONS;
 
-use crate::create_acls::allow_read;
-use crate::support::{ask, broker_with_orders, text};
+use crate::create_acls::{allow_read, broker_with_authorization};
+use crate::support::{ask, text};
 
 const ANY: i8 = 1;
 const MATCH: i8 = 2;
@@ -21,7 +22,7 @@ fn everything() -> DescribeAclsRequest {
 
 #[test]
 fn acls_are_found_by_every_filter_in_every_version() {
-    let (_broker, mut client) = broker_with_orders();
+    let (_broker, mut client) = broker_with_authorization();
     let creations = vec![
         allow_read("orders", 3),
         allow_read("ord", 4),
@@ -53,4 +54,13 @@ fn acls_are_found_by_every_filter_in_every_version() {
     }
     let unknown = everything().with_operation(0);
     assert_eq!(ask(&mut client, 3, &unknown).error_code, 42);
+}
+
+#[test]
+fn where_nothing_is_enforced_no_rule_is_told() {
+    let broker = Broker::start();
+    for version in VERSIONS {
+        let answer = ask(&mut broker.connect(), version, &everything());
+        assert_eq!(answer.error_code, 54, "version {version}");
+    }
 }

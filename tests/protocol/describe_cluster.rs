@@ -1,3 +1,4 @@
+use harness::Broker;
 use kafka_protocol::messages::DescribeClusterRequest;
 use tidegate::kafka::handlers::describe_cluster::VERSIONS;
 
@@ -21,4 +22,19 @@ fn the_cluster_is_one_node_at_the_address_that_was_connected_to() {
             assert_eq!(ask(&mut client, version, &request).error_code, 114);
         }
     }
+}
+
+#[test]
+fn the_clusters_id_is_made_once_and_kept() {
+    let mut broker = Broker::start();
+    let id = |broker: &Broker| {
+        let answer = ask(&mut broker.connect(), 0, &DescribeClusterRequest::default());
+        answer.cluster_id.to_string()
+    };
+    let first = id(&broker);
+    assert_eq!(first.len(), 22, "as Kafka's: {first}");
+    broker.stop().expect("it stops");
+    broker.restart().expect("it starts");
+    assert_eq!(id(&broker), first);
+    assert_ne!(id(&Broker::start()), first);
 }

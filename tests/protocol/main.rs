@@ -43,6 +43,7 @@ mod sasl_handshake;
 mod support;
 mod sync_group;
 mod tagged_fields;
+mod topic_settings;
 mod transactions;
 mod txn_offset_commit;
 mod write_txn_markers;

@@ -18,6 +18,7 @@ const SHARED: &[&str] = &[
     "mod",
     "support",
     "tagged_fields",
+    "topic_settings",
     "transactions",
     "wire",
 ];

@@ -11,6 +11,7 @@
 
 mod acl;
 mod disk;
+mod identity;
 mod plugin;
 mod producer_id;
 mod store;

@@ -43,16 +43,19 @@ pub(super) enum Table {
     User,
     Plugin,
     Counter,
+    /// What the broker is, by the kind of fact.
+    Identity,
 }
 
 impl Table {
-    const ALL: [Self; 6] = [
+    const ALL: [Self; 7] = [
         Self::Topic,
         Self::DeletedTopic,
         Self::Acl,
         Self::User,
         Self::Plugin,
         Self::Counter,
+        Self::Identity,
     ];
 
     fn name(self) -> &'static str {
@@ -63,6 +66,7 @@ impl Table {
             Self::User => "user",
             Self::Plugin => "plugin",
             Self::Counter => "counter",
+            Self::Identity => "identity",
         }
     }
 

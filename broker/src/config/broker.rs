@@ -10,6 +10,7 @@ use super::setting::{Kind, Setting, setting};
 pub struct BrokerConfig {
     /// Kafka's node id.
     pub id: i32,
+    /// Empty: the one that the catalog keeps. A running broker's is never empty.
     pub cluster_id: String,
     pub data_dir: PathBuf,
     pub auto_create_topics: bool,
@@ -31,7 +32,7 @@ impl Default for BrokerConfig {
     fn default() -> Self {
         Self {
             id: 0,
-            cluster_id: "tidegate".into(),
+            cluster_id: String::new(),
             data_dir: "data".into(),
             auto_create_topics: true,
             auto_create_topics_per_minute: 300,
@@ -60,7 +61,7 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
         broker.cluster_id,
         "cluster-id",
         Kind::Text,
-        "The cluster's name in Metadata. Clients and tools use it to notice that an address now leads to another cluster."
+        "The cluster's id in Metadata. Clients and tools use it to notice that an address now leads to another cluster. Without it an id is made at the first start and kept in the catalog."
     ),
     setting!(
         broker.data_dir,

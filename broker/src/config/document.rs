@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::plugins::{PRELOAD, PreloadPlugin};
 use super::setting::Setting;
-use super::topic::{TopicConfig, topic_settings};
+use super::topic::{Standing, TopicConfig, topic_settings};
 use super::{Config, SECTIONS, listener, read};
 
 /// Where the file's parts of their own kind are explained.
@@ -106,7 +106,10 @@ fn example_listener(text: &mut String) {
 fn example_topics(text: &mut String) {
     heading(text, TOPIC_DOC, "[topic-defaults]");
     let defaults = TopicConfig::default();
-    for setting in topic_settings().iter().filter(|setting| !setting.is_kept()) {
+    for setting in topic_settings()
+        .iter()
+        .filter(|setting| setting.standing() == Standing::Served)
+    {
         text.push('\n');
         comment(text, setting.documentation);
         comment(text, &format!("Takes {}.", setting.kind.expectation()));

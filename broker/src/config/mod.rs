@@ -47,7 +47,8 @@ pub use read::COMMAND_VARIABLES;
 pub use security::SecurityConfig;
 use setting::Setting;
 pub use topic::{
-    DamagedRecords, Durability, TimestampType, TopicConfig, TransformFailure, Validation,
+    DamagedRecords, Durability, TimestampType, TopicCompression, TopicConfig, TransformFailure,
+    Validation,
 };
 pub use transactions::TransactionConfig;
 pub use units::parse_duration;

@@ -101,6 +101,7 @@ pub(super) fn durability(config: &Config) -> String {
             topic.retention_ms,
             topic.retention_bytes,
         ) {
+            (false, _, _) if !topic.cleanup_compact => "Records are kept for ever.".to_owned(),
             (false, _, _) => {
                 "Of each key the latest record is kept for ever (compaction).".to_owned()
             }

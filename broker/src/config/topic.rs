@@ -1,6 +1,6 @@
 //! What a topic may set for itself, by Kafka's names: one table from which defaults, validation, DescribeConfigs and the
-//! documentation derive. A setting either has a field here, or is *kept*: Kafka's clients and tools set it, the broker
-//! checks and remembers it, and nothing depends on it yet; its documentation says so.
+//! documentation derive. A setting that is served has a field here; one that is *kept* is checked and remembered, since
+//! Kafka's clients and tools set it, and nothing depends on it; its documentation says so.
 
 mod table;
 #[cfg(test)]
@@ -8,7 +8,7 @@ mod tests;
 
 use std::collections::BTreeMap;
 
-pub use table::{TopicKind, TopicSetting, Unit, topic_settings};
+pub use table::{Standing, TopicKind, TopicSetting, Unit, topic_settings};
 
 use super::error::nearest;
 use super::field::choices;
@@ -46,6 +46,29 @@ pub enum TimestampType {
 
 choices!(TimestampType, CreateTime: "CreateTime", LogAppendTime: "LogAppendTime");
 
+/// The codec in which batches are stored (`compression.type`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum TopicCompression {
+    /// As each producer compressed them.
+    #[default]
+    Producer,
+    Uncompressed,
+    Gzip,
+    Snappy,
+    Lz4,
+    Zstd,
+}
+
+choices!(
+    TopicCompression,
+    Producer: "producer",
+    Uncompressed: "uncompressed",
+    Gzip: "gzip",
+    Snappy: "snappy",
+    Lz4: "lz4",
+    Zstd: "zstd",
+);
+
 /// How much of a produced batch is checked (`tidegate.validation`).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
 pub enum Validation {
@@ -68,6 +91,11 @@ pub struct TopicConfig {
     /// −1: no bound.
     pub retention_ms: i64,
     pub max_message_bytes: u32,
+    pub max_decompressed_message_bytes: u32,
+    pub compression: TopicCompression,
+    /// −1: the codec's default.
+    pub gzip_level: i32,
+    pub zstd_level: i32,
     pub timestamp_type: TimestampType,
     pub index_interval_bytes: u32,
     pub cleanup_delete: bool,
@@ -220,13 +248,17 @@ impl Default for TopicConfig {
             retention_bytes: -1,
             retention_ms: 7 * 24 * 3_600_000,
             max_message_bytes: 1_048_588,
+            max_decompressed_message_bytes: i32::MAX as u32 - 8,
+            compression: TopicCompression::Producer,
+            gzip_level: -1,
+            zstd_level: 3,
             timestamp_type: TimestampType::CreateTime,
             index_interval_bytes: 4096,
             cleanup_delete: true,
             cleanup_compact: false,
             delete_retention_ms: 24 * 3_600_000,
             timestamp_before_max_ms: i64::MAX,
-            timestamp_after_max_ms: i64::MAX,
+            timestamp_after_max_ms: 3_600_000,
             min_cleanable_dirty_ratio: 0.5,
             min_compaction_lag_ms: 0,
             max_compaction_lag_ms: i64::MAX,

@@ -10,6 +10,10 @@ use crate::catalog::{Acl, Operation, PatternType, Permission, ResourceType};
 use crate::types::Principal;
 
 /// The name that stands for every resource of a type.
+/// What is said of rules where nothing is enforced.
+pub const NOT_ENFORCED: &str = "authorization is off here, and no rule would be enforced: set security.authorization, with a \
+     principal in security.super-users that makes the rules";
+
 pub const WILDCARD: &str = "*";
 
 /// In a filter, for a type, a pattern type, an operation or a permission: any.

@@ -184,6 +184,11 @@ impl Context {
         namespace::topic_in(name)
     }
 
+    /// As `topic_in`, for the beginning of topics' names.
+    pub fn topic_prefix_in(&self, prefix: &str) -> Result<String, ResponseError> {
+        namespace::topic_prefix_in(prefix)
+    }
+
     /// The client's name of a topic, `None` when it lies outside the session's namespace.
     pub fn topic_out(&self, name: &str) -> Option<StrBytes> {
         namespace::out(name)

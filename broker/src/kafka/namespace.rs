@@ -12,12 +12,27 @@ const MAX_ID_BYTES: usize = 1024;
 
 /// Kafka's rule: 1 to 249 of `a-z A-Z 0-9 . _ -`, and neither `.` nor `..`.
 pub fn topic_in(name: &str) -> Result<String, ResponseError> {
+    match name {
+        "." | ".." => Err(ResponseError::InvalidTopicException),
+        name => topic_prefix_in(name),
+    }
+}
+
+/// What a legal name can begin with: `.` and `..`, too.
+pub fn topic_prefix_in(prefix: &str) -> Result<String, ResponseError> {
     let legal = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b'-');
-    let fits = (1..=MAX_TOPIC_NAME).contains(&name.len());
-    if fits && name != "." && name != ".." && name.bytes().all(legal) {
-        return Ok(name.to_owned());
+    let fits = (1..=MAX_TOPIC_NAME).contains(&prefix.len());
+    if fits && prefix.bytes().all(legal) {
+        return Ok(prefix.to_owned());
     }
     Err(ResponseError::InvalidTopicException)
+}
+
+/// Whether two topics would have the same name in metrics of Kafka and its tools, which write `_` for `.`; Kafka makes no such
+/// pair.
+pub fn collide(one: &str, other: &str) -> bool {
+    let alike = |byte: u8| if byte == b'.' { b'_' } else { byte };
+    one.len() == other.len() && one.bytes().map(alike).eq(other.bytes().map(alike))
 }
 
 /// The empty group is legal for a consumer without one (KIP-289 leaves OffsetCommit to it), so its handler decides.
@@ -58,6 +73,29 @@ mod tests {
                 Err(ResponseError::InvalidTopicException),
                 "{illegal}"
             );
+        }
+    }
+
+    #[test]
+    fn a_prefix_may_be_what_no_name_is() {
+        for legal in [".", "..", "orders.", "_"] {
+            assert_eq!(topic_prefix_in(legal), Ok(legal.to_owned()), "{legal}");
+        }
+        for illegal in ["", "a b", "a*"] {
+            assert!(topic_prefix_in(illegal).is_err(), "{illegal}");
+        }
+    }
+
+    #[test]
+    fn names_collide_when_only_dots_and_underscores_differ() {
+        for (one, other, expected) in [
+            ("a.x", "a_x", true),
+            ("a.b_c", "a_b.c", true),
+            ("a.x", "a.y", false),
+            ("a.x", "a-x", false),
+            ("a.x", "a_xx", false),
+        ] {
+            assert_eq!(collide(one, other), expected, "{one} {other}");
         }
     }
 

@@ -10,6 +10,7 @@ use kafka_protocol::ResponseError;
 use parking_lot::RwLock;
 
 use super::lanes::Lane;
+use super::namespace;
 use crate::catalog::{Catalog, CatalogError, Topic};
 use crate::config::{BrokerConfig, TopicConfig};
 use crate::env::{self, Clock, random_bytes};
@@ -214,6 +215,15 @@ impl Topics {
                 format!("topic {} exists already", new.name),
             ));
         }
+        if let Some(other) = self.colliding(&new.name) {
+            return Err(TopicError::new(
+                ResponseError::InvalidTopicException,
+                format!(
+                    "topic {} collides with topic {other}: '.' and '_' count as the same",
+                    new.name
+                ),
+            ));
+        }
         if self.handles.read().by_name.len() >= limits.max_topics {
             return Err(TopicError::new(
                 ResponseError::PolicyViolation,
@@ -252,6 +262,16 @@ impl Topics {
                 creator.principal
             ),
         ))
+    }
+
+    /// A topic whose name differs from this one in dots and underscores alone.
+    fn colliding(&self, name: &str) -> Option<String> {
+        if !name.contains(['.', '_']) {
+            return None;
+        }
+        let handles = self.handles.read();
+        let mut names = handles.by_name.keys();
+        names.find(|other| namespace::collide(name, other)).cloned()
     }
 
     fn check_partition_count(&self, partitions: i32) -> Result<(), TopicError> {

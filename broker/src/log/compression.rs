@@ -26,6 +26,18 @@ pub(super) fn decompress(
     body: &Bytes,
     bound: usize,
 ) -> Result<Bytes, AppendError> {
+    decompress_within(compression, body, bound).map_err(|error| match error.kind() {
+        io::ErrorKind::FileTooLarge => AppendError::Invalid(error.to_string()),
+        _ => AppendError::Corrupt(format!("{compression:?} data: {error}")),
+    })
+}
+
+/// As [`decompress`]; what is too large is told by its kind, [`io::ErrorKind::FileTooLarge`].
+pub(super) fn decompress_within(
+    compression: Compression,
+    body: &Bytes,
+    bound: usize,
+) -> io::Result<Bytes> {
     let outcome = match compression {
         Compression::None if body.len() > bound => Err(too_large(bound)),
         Compression::None => return Ok(body.clone()),
@@ -34,12 +46,7 @@ pub(super) fn decompress(
         Compression::Lz4 => read_bounded(lz4_flex::frame::FrameDecoder::new(&body[..]), bound),
         Compression::Zstd => zstd_decoder(body, bound).and_then(|d| read_bounded(d, bound)),
     };
-    outcome
-        .map(Bytes::from)
-        .map_err(|error| match error.kind() {
-            io::ErrorKind::FileTooLarge => AppendError::Invalid(error.to_string()),
-            _ => AppendError::Corrupt(format!("{compression:?} data: {error}")),
-        })
+    outcome.map(Bytes::from)
 }
 
 /// Reads a batch's body decompressed, a piece at a time. `block` bounds what must be in memory at once: a window of zstd, and all
@@ -183,21 +190,38 @@ pub(super) fn cut_short() -> io::Error {
 
 /// Compresses a batch's body.
 pub(super) fn compress(compression: Compression, body: Vec<u8>) -> Result<Vec<u8>, AppendError> {
-    let outcome = match compression {
+    match compression {
         Compression::None => Ok(body),
+        compression => compress_at(compression, &body, None),
+    }
+}
+
+/// Compresses at a level of gzip (1 to 9) or zstd (up to 22), which is not asked of the other codecs; `None`: the default.
+pub(super) fn compress_at(
+    compression: Compression,
+    body: &[u8],
+    level: Option<i32>,
+) -> Result<Vec<u8>, AppendError> {
+    let outcome = match compression {
+        Compression::None => Ok(body.to_vec()),
         Compression::Gzip => {
-            let level = flate2::Compression::default();
+            let level = level.and_then(|level| u32::try_from(level).ok());
+            let level = level.map_or_else(flate2::Compression::default, flate2::Compression::new);
             let mut encoder = flate2::write::GzEncoder::new(Vec::new(), level);
-            encoder.write_all(&body).and_then(|()| encoder.finish())
+            encoder.write_all(body).and_then(|()| encoder.finish())
         }
-        Compression::Snappy => xerial(&body),
+        Compression::Snappy => xerial(body),
         Compression::Lz4 => {
             let mut encoder = lz4_flex::frame::FrameEncoder::new(Vec::new());
             encoder
-                .write_all(&body)
+                .write_all(body)
                 .and_then(|()| encoder.finish().map_err(io::Error::from))
         }
-        Compression::Zstd => zstd::stream::encode_all(&body[..], ZSTD_LEVEL),
+        // Told the size before, which keeps the memory of high levels in proportion.
+        Compression::Zstd => match level {
+            Some(level) => zstd::bulk::compress(body, level),
+            None => zstd::stream::encode_all(body, ZSTD_LEVEL),
+        },
     };
     outcome.map_err(|error| AppendError::Invalid(format!("{compression:?} compression: {error}")))
 }

@@ -32,6 +32,7 @@ mod partition;
 mod pool;
 mod producers;
 mod read;
+mod recompress;
 pub mod records;
 mod recover;
 pub mod repair;
@@ -92,7 +93,7 @@ pub enum AppendError {
     #[error("batch of {size} bytes is larger than max.message.bytes ({limit})")]
     TooLarge { size: usize, limit: usize },
     #[error(
-        "batch decompresses to more than log.max-decompressed-batch-bytes ({limit}): send smaller batches"
+        "batch decompresses to more than {limit} bytes (log.max-decompressed-batch-bytes, and the topic's max.decompressed.message.bytes): send smaller batches"
     )]
     InflatedTooFar { limit: usize },
     /// Records that the topic does not take, or that are none.

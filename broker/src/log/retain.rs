@@ -112,9 +112,11 @@ impl PartitionLog {
     /// Moves the log start up to `before` (the high watermark when `None`); never back. Answers the log start, which is
     /// durable then. Segments that lie wholly below go. Blocking. (Kafka's DeleteRecords, KIP-107.)
     pub fn delete_records(&self, before: Option<Offset>) -> Result<Offset, DeleteRecordsError> {
-        if !self.config.load().cleanup_delete {
+        let config = self.config.load();
+        if config.cleanup_compact && !config.cleanup_delete {
             return Err(DeleteRecordsError::NotAllowed);
         }
+        drop(config);
         {
             let writer = self.writer.lock();
             self.accepts(&writer).map_err(|error| match error {

@@ -84,6 +84,7 @@ impl PartitionLog {
     pub fn admit(&self, records: Bytes) -> Result<Batch, AppendError> {
         let config = self.config.load();
         let bound = self.shared.config.max_decompressed_batch_bytes;
+        let bound = bound.min(config.max_decompressed_message_bytes.into());
         let rules = Rules {
             config: &config,
             now: self.shared.clock.now_ms(),

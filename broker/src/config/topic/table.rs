@@ -1,7 +1,12 @@
-//! The table of topic settings. Names, types and bounds are Kafka's (`TopicConfig` and `LogConfig` of Kafka 4), our own
-//! begin with `tidegate.`.
+//! The table of topic settings: all of Kafka 4.4's (`LogConfig`) with their types, bounds and defaults, three of older Kafkas that
+//! tools still send, and our own, which begin with `tidegate.`. A row's *standing* says what comes of it: it is *served*;
+//! *kept*, checked and remembered, because nothing here depends on it; or taken *at its default only*, because any other
+//! value would ask for what is not there.
 
-use super::{DamagedRecords, Durability, TimestampType, TopicConfig, TransformFailure, Validation};
+use super::{
+    DamagedRecords, Durability, TimestampType, TopicCompression, TopicConfig, TransformFailure,
+    Validation,
+};
 use crate::config::error::nearest;
 
 /// Type and inclusive bounds of a topic setting. `unit` is for people who write the configuration file.
@@ -13,6 +18,10 @@ pub enum TopicKind {
         max: i64,
         unit: Unit,
     },
+    /// The level of a codec: −1 for its own default, or a number from 1 on.
+    Level {
+        max: i64,
+    },
     Long {
         min: i64,
         unit: Unit,
@@ -22,7 +31,7 @@ pub enum TopicKind {
         max: f64,
     },
     Choice(&'static [&'static str]),
-    /// A comma list of these.
+    /// A comma list of these, or nothing.
     Choices(&'static [&'static str]),
     /// The name of a plugin, or nothing.
     Plugin,
@@ -30,6 +39,8 @@ pub enum TopicKind {
     Plugins,
     /// Any text.
     Text,
+    /// Any comma list.
+    Texts,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -49,6 +60,16 @@ enum Store {
     },
     /// Checked and remembered; nothing depends on it.
     Kept { default: &'static str },
+    /// No other value is taken.
+    Fixed { default: &'static str },
+}
+
+/// What comes of a setting.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Standing {
+    Served,
+    Kept,
+    DefaultOnly,
 }
 
 /// One row of the table.
@@ -72,10 +93,10 @@ impl TopicKind {
         match self {
             Self::Boolean => 1,
             Self::Choice(_) | Self::Plugin | Self::Text => 2,
-            Self::Int { .. } => 3,
+            Self::Int { .. } | Self::Level { .. } => 3,
             Self::Long { .. } => 5,
             Self::Double { .. } => 6,
-            Self::Choices(_) | Self::Plugins => 7,
+            Self::Choices(_) | Self::Plugins | Self::Texts => 7,
         }
     }
 
@@ -91,15 +112,17 @@ impl TopicKind {
         match self {
             Self::Boolean => "true or false".to_owned(),
             Self::Int { min, max, .. } => format!("a number from {min} to {max}"),
+            Self::Level { max } => format!("-1 or a number from 1 to {max}"),
             Self::Long { min, .. } => format!("a number from {min}"),
             Self::Double { min, max } => format!("a number from {min} to {max}"),
             Self::Choice(names) => format!("one of {}", names.join(", ")),
-            Self::Choices(names) => format!("a comma list of {}", names.join(", ")),
+            Self::Choices(names) => format!("a comma list of {}, or empty", names.join(", ")),
             Self::Plugin => "the name of a deployed plugin, or empty".to_owned(),
             Self::Plugins => {
                 "names of at most eight deployed plugins, separated by commas, or empty".to_owned()
             }
             Self::Text => "a text of at most 1,000 characters".to_owned(),
+            Self::Texts => "a comma list of at most 1,000 characters".to_owned(),
         }
     }
 
@@ -109,17 +132,18 @@ impl TopicKind {
             Self::Int { min, max, .. } => value
                 .parse::<i64>()
                 .is_ok_and(|number| (*min..=*max).contains(&number)),
+            Self::Level { max } => value
+                .parse::<i64>()
+                .is_ok_and(|level| level == -1 || (1..=*max).contains(&level)),
             Self::Long { min, .. } => value.parse::<i64>().is_ok_and(|number| number >= *min),
             Self::Double { min, max } => value
                 .parse::<f64>()
                 .is_ok_and(|number| (*min..=*max).contains(&number)),
             Self::Choice(names) => names.contains(&value),
-            Self::Choices(names) => {
-                items(value).all(|item| names.contains(&item)) && items(value).count() > 0
-            }
+            Self::Choices(names) => items(value).all(|item| names.contains(&item)),
             Self::Plugin => value.is_empty() || plugin_name(value),
             Self::Plugins => items(value).count() <= 8 && items(value).all(plugin_name),
-            Self::Text => value.len() <= 1_000,
+            Self::Text | Self::Texts => value.len() <= 1_000,
         }
     }
 
@@ -142,12 +166,16 @@ impl TopicSetting {
                 .get(self.name)
                 .cloned()
                 .unwrap_or_else(|| (*default).to_owned()),
+            Store::Fixed { default } => (*default).to_owned(),
         }
     }
 
-    /// True when the value is only remembered.
-    pub fn is_kept(&self) -> bool {
-        matches!(self.store, Store::Kept { .. })
+    pub fn standing(&self) -> Standing {
+        match self.store {
+            Store::Field { .. } => Standing::Served,
+            Store::Kept { .. } => Standing::Kept,
+            Store::Fixed { .. } => Standing::DefaultOnly,
+        }
     }
 
     pub(super) fn set(&self, config: &mut TopicConfig, value: &str) -> Result<(), String> {
@@ -169,6 +197,14 @@ impl TopicSetting {
         }
         match &self.store {
             Store::Field { set, .. } => set(config, &value),
+            Store::Fixed { default } if value == *default => {}
+            Store::Fixed { default } => {
+                let shown: String = value.chars().take(64).collect();
+                let reason = self.reason;
+                return Err(format!(
+                    "{shown:?} is wrong: only {default} is taken, {reason}"
+                ));
+            }
             Store::Kept { default } if value == *default => {
                 config.kept.remove(self.name);
             }
@@ -252,6 +288,19 @@ macro_rules! kept {
     };
 }
 
+/// A row whose default alone is taken.
+macro_rules! fixed {
+    ($name:literal, $default:literal, $kind:expr, $documentation:literal, $reason:literal) => {
+        TopicSetting {
+            name: $name,
+            kind: $kind,
+            documentation: $documentation,
+            reason: $reason,
+            store: Store::Fixed { default: $default },
+        }
+    };
+}
+
 const INT_MAX: i64 = i32::MAX as i64;
 
 const fn long(min: i64, unit: Unit) -> TopicKind {
@@ -267,7 +316,7 @@ const TABLE: &[TopicSetting] = &[
         name: "cleanup.policy",
         kind: TopicKind::Choices(&["delete", "compact"]),
         documentation: "What becomes of old records: delete removes whole segments by retention.ms and retention.bytes; compact keeps of each \
-                        key its latest record, and takes no records without a key; both together do both.",
+                        key its latest record, and takes no records without a key; both together do both; empty keeps everything.",
         reason: "",
         store: Store::Field {
             get: |config| {
@@ -331,19 +380,43 @@ const TABLE: &[TopicSetting] = &[
         int(0, INT_MAX, Unit::Bytes),
         "Bytes of records between two entries of the sparse index. Fewer make a lookup read less and the index larger."
     ),
-    kept!(
+    number!(
+        "max.decompressed.message.bytes",
+        max_decompressed_message_bytes,
+        int(1, INT_MAX - 8, Unit::Bytes),
+        "The most that the records of one batch may decompress to; log.max-decompressed-batch-bytes bounds it for all topics."
+    ),
+    named!(
         "compression.type",
-        "producer",
-        TopicKind::Choice(&["producer"]),
-        "Batches are kept as the producer compressed them, and never compressed again.",
-        "Tidegate stores every batch as its producer compressed it; set compression.type on the producer"
+        compression,
+        TopicCompression,
+        "How batches are stored: as the producer compressed them (producer), or all in one codec, into which the broker brings those that \
+         came in another; that costs its processors what it would have cost the producers'."
+    ),
+    number!(
+        "compression.gzip.level",
+        gzip_level,
+        TopicKind::Level { max: 9 },
+        "How hard the broker compresses with compression.type=gzip: 1 is fast, 9 small, -1 the codec's default."
+    ),
+    number!(
+        "compression.zstd.level",
+        zstd_level,
+        int(-131_072, 22, Unit::None),
+        "How hard the broker compresses with compression.type=zstd: higher is smaller and slower."
+    ),
+    kept!(
+        "compression.lz4.level",
+        "9",
+        int(1, 17, Unit::None),
+        "Remembered. The broker's LZ4 has one level, the fast one."
     ),
     kept!(
         "min.insync.replicas",
         "1",
-        int(1, 1, Unit::None),
-        "Replicas that must have a record before acks=all is answered. There is one copy, on this broker; tidegate.durability says when it is on disk.",
-        "a topic has one replica here"
+        int(1, INT_MAX, Unit::None),
+        "Replicas that must have a record before acks=all is answered, and no more than there are, as in Kafka 4: here one, on this broker. \
+         tidegate.durability says when it is on disk."
     ),
     named!(
         "tidegate.durability",
@@ -468,19 +541,19 @@ const TABLE: &[TopicSetting] = &[
         "message.timestamp.difference.max.ms",
         "9223372036854775807",
         long(0, Unit::Milliseconds),
-        "The older form of message.timestamp.before.max.ms and message.timestamp.after.max.ms. Remembered, not enforced."
+        "Of Kafka before 4: the older form of message.timestamp.before.max.ms and message.timestamp.after.max.ms. Remembered, not enforced."
     ),
     kept!(
         "message.downconversion.enable",
         "true",
         TopicKind::Boolean,
-        "Remembered. Batches are stored in format 2 alone and never converted for old consumers."
+        "Of Kafka before 4. Remembered: batches are stored in format 2 alone and never converted for old consumers."
     ),
     kept!(
         "message.format.version",
         "3.0-IV1",
         TopicKind::Text,
-        "Remembered. Batches are always stored in format 2."
+        "Of Kafka before 4. Remembered: batches are always stored in format 2."
     ),
     kept!(
         "preallocate",
@@ -509,13 +582,69 @@ const TABLE: &[TopicSetting] = &[
     kept!(
         "leader.replication.throttled.replicas",
         "",
-        TopicKind::Text,
+        TopicKind::Texts,
         "Remembered. There is no replication to throttle."
     ),
     kept!(
         "follower.replication.throttled.replicas",
         "",
-        TopicKind::Text,
+        TopicKind::Texts,
         "Remembered. There is no replication to throttle."
+    ),
+    fixed!(
+        "remote.storage.enable",
+        "false",
+        TopicKind::Boolean,
+        "Whether old segments go to remote storage. There is none.",
+        "since there is no remote storage here"
+    ),
+    fixed!(
+        "local.retention.ms",
+        "-2",
+        long(-2, Unit::Milliseconds),
+        "How long records stay on local disks where they are in remote storage too; -2 is as long as retention.ms says.",
+        "since there is no remote storage here: set retention.ms"
+    ),
+    fixed!(
+        "local.retention.bytes",
+        "-2",
+        long(-2, Unit::Bytes),
+        "How many bytes stay on local disks where they are in remote storage too; -2 is as many as retention.bytes says.",
+        "since there is no remote storage here: set retention.bytes"
+    ),
+    fixed!(
+        "remote.log.copy.disable",
+        "false",
+        TopicKind::Boolean,
+        "Whether segments are copied to remote storage no more. There is none.",
+        "since there is no remote storage here"
+    ),
+    fixed!(
+        "remote.copy.lag.ms",
+        "0",
+        long(-1, Unit::Milliseconds),
+        "The age at which a segment is copied to remote storage. There is none.",
+        "since there is no remote storage here"
+    ),
+    fixed!(
+        "remote.copy.lag.bytes",
+        "-1",
+        long(-1, Unit::Bytes),
+        "The bytes behind a segment at which it is copied to remote storage. There is none.",
+        "since there is no remote storage here"
+    ),
+    fixed!(
+        "remote.log.delete.on.disable",
+        "false",
+        TopicKind::Boolean,
+        "Whether what is in remote storage goes when that is switched off. There is none.",
+        "since there is no remote storage here"
+    ),
+    fixed!(
+        "errors.deadletterqueue.group.enable",
+        "false",
+        TopicKind::Boolean,
+        "Whether share groups may write records here that they could not process. There are no share groups.",
+        "since there are no share groups here"
     ),
 ];

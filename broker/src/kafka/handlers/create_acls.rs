@@ -1,7 +1,7 @@
 //! CreateAcls (key 30), versions 1–3: adds ACLs, in force when this is answered.
 //!
-//! Needs ALTER on the cluster. Each ACL is checked by itself; those that are right are added together. One that is there
-//! already changes nothing. ACLs can be written before authorization is turned on. Version 2 is flexible; 3 lets the resource
+//! Needs ALTER on the cluster, and authorization: where it is off each is SECURITY_DISABLED, as in Kafka. Each ACL is checked by itself; those that are right are added together. One that is there
+//! already changes nothing. Version 2 is flexible; 3 lets the resource
 //! type `User` through, which has no meaning here (INVALID_REQUEST), as delegation tokens have none.
 
 use std::ops::RangeInclusive;
@@ -29,13 +29,16 @@ pub async fn handle(context: &Context, request: CreateAclsRequest) -> CreateAcls
     let mut acls = Vec::new();
     let allowed = context.authorize_cluster(Operation::Alter);
     for creation in &request.creations {
-        let acl = if allowed {
-            read(creation).and_then(|acl| mapped(context, acl))
-        } else {
-            Err(refusal(
+        let acl = match allowed {
+            _ if !context.services.config.security.authorization => {
+                let code = ResponseError::SecurityDisabled;
+                Err(refusal(code, acl_codes::NOT_ENFORCED))
+            }
+            true => read(creation).and_then(|acl| mapped(context, acl)),
+            false => Err(refusal(
                 ResponseError::ClusterAuthorizationFailed,
                 "ALTER on the cluster is not allowed",
-            ))
+            )),
         };
         outcomes.push(acl.map(|acl| acls.push(acl)));
     }
@@ -111,6 +114,9 @@ fn mapped(context: &Context, mut acl: Acl) -> Result<Acl, TopicError> {
     let mapped = match acl.resource_type {
         _ if name == WILDCARD => return Ok(acl),
         ResourceType::Cluster => return Ok(acl),
+        ResourceType::Topic if acl.pattern_type == PatternType::Prefixed => {
+            context.topic_prefix_in(name)
+        }
         ResourceType::Topic => context.topic_in(name),
         ResourceType::Group => context.group_in(name),
         ResourceType::TransactionalId => context.transactional_id_in(name),

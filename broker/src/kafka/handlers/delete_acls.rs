@@ -1,6 +1,6 @@
 //! DeleteAcls (key 31), versions 1–3: removes the ACLs that filters mean, out of force when this is answered.
 //!
-//! Needs ALTER on the cluster. Each filter is answered by itself with the ACLs it removed; an ACL that two filters mean is
+//! Needs ALTER on the cluster, and authorization: where it is off each filter is SECURITY_DISABLED, as in Kafka. Each filter is answered by itself with the ACLs it removed; an ACL that two filters mean is
 //! told by the first. Filters are those of DescribeAcls. Version 2 is flexible, 3 adds the resource type `User`.
 
 use std::ops::RangeInclusive;
@@ -30,13 +30,16 @@ pub async fn handle(context: &Context, request: DeleteAclsRequest) -> DeleteAcls
     let allowed = context.authorize_cluster(Operation::Alter);
     let mut results = Vec::new();
     for filter in request.filters {
-        let outcome = if allowed {
-            remove(context, filter).await
-        } else {
-            Err(refusal(
+        let outcome = match allowed {
+            _ if !context.services.config.security.authorization => {
+                let code = ResponseError::SecurityDisabled;
+                Err(refusal(code, acl_codes::NOT_ENFORCED))
+            }
+            true => remove(context, filter).await,
+            false => Err(refusal(
                 ResponseError::ClusterAuthorizationFailed,
                 "ALTER on the cluster is not allowed",
-            ))
+            )),
         };
         results.push(result(outcome));
     }

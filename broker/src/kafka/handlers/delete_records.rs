@@ -2,8 +2,8 @@
 //! segments that lie wholly below give their disk space back.
 //!
 //! Needs DELETE on the topic. The offset −1 is the high watermark; one above it is OFFSET_OUT_OF_RANGE, one below the start
-//! changes nothing. The answer is the new start, durable by then. A topic without `delete` in its `cleanup.policy` is
-//! POLICY_VIOLATION, as in Kafka. A partition that is refused does not stop the others. What was appended before the request
+//! changes nothing. The answer is the new start, durable by then. A topic that is compacted and not
+//! also deleted from (`cleanup.policy`) is POLICY_VIOLATION, as in Kafka. A partition that is refused does not stop the others. What was appended before the request
 //! is synced first, where it is among what is asked for: that is what the timeout bounds (REQUEST_TIMED_OUT).
 
 use std::ops::RangeInclusive;

@@ -1,6 +1,6 @@
 //! DescribeAcls (key 29), versions 1–3: the ACLs that a filter means, by resource.
 //!
-//! Needs DESCRIBE on the cluster. The pattern type MATCH finds every ACL that applies to the name (KIP-290). A filter with a
+//! Needs DESCRIBE on the cluster, and authorization: where it is off the answer is SECURITY_DISABLED, as in Kafka. The pattern type MATCH finds every ACL that applies to the name (KIP-290). A filter with a
 //! code that Kafka does not have is INVALID_REQUEST; one for what is not kept here (delegation tokens, users) finds nothing.
 //! Version 2 is flexible, 3 adds the resource type `User`.
 
@@ -22,6 +22,10 @@ pub async fn handle(context: &Context, request: DescribeAclsRequest) -> Describe
     if !context.authorize_cluster(Operation::Describe) {
         let code = ResponseError::ClusterAuthorizationFailed;
         return refused(code, "DESCRIBE on the cluster is not allowed".into());
+    }
+    if !context.services.config.security.authorization {
+        let code = ResponseError::SecurityDisabled;
+        return refused(code, acl_codes::NOT_ENFORCED.into());
     }
     let filter = AclFilter {
         resource_type: request.resource_type_filter,

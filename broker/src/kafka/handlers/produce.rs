@@ -9,6 +9,7 @@
 //!   INVALID_RECORD with the records' indexes (KIP-467); a batch that a plugin refuses as a whole POLICY_VIOLATION. A plugin that
 //!   fails, is suspended, missing or overloaded is NOT_ENOUGH_REPLICAS with its name and the reason: a failure that passes must not
 //!   lose the record, and this is the code on which every client tries again (`plugin_code` says why).
+//! - A batch is stored in its topic's codec (`compression.type`); where its producer used another, it is compressed again.
 //! - zstd below version 7 is UNSUPPORTED_COMPRESSION_TYPE (KIP-110).
 //! - `acks=0` with an error closes the connection, the only sign that the protocol leaves.
 //!
@@ -464,7 +465,9 @@ fn only_batch(
             format!("zstd needs Produce version {ZSTD_FROM} or newer, not {version} (KIP-110)"),
         ));
     }
-    log.admit(records).map_err(|error| {
+    let admitted = log.admit(records);
+    let admitted = admitted.and_then(|batch| log.in_topics_codec(batch));
+    admitted.map_err(|error| {
         let mut refusal = Refusal::from(error);
         let name = &handle.topic.name;
         refusal.message = format!("topic {name} partition {index}: {}", refusal.message);
