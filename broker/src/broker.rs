@@ -21,14 +21,12 @@ use crate::env::budget::Memory;
 use crate::env::descriptors;
 use crate::env::files::{self, Disk};
 use crate::env::{self, Clock};
+use crate::kafka::bounds::Bounds;
 use crate::kafka::context::Services;
 use crate::kafka::dispatch::KafkaService;
-use crate::kafka::lane::Lane;
 use crate::kafka::topics::{Topics, TopicsParts, check_catalog};
 use crate::log::{Background, LogSet};
 use crate::net::Listeners;
-use crate::observe::audit::Denials;
-use crate::observe::throttle::{Rate, Throttle};
 use crate::observe::{Health, Metrics};
 use crate::plugin::PluginHost;
 use crate::security::authorize::Authorizer;
@@ -234,10 +232,10 @@ pub fn recover(
     let transactions = Transactions::open(settings, transaction_log, local, clock.clone());
     let authorizer =
         Authorizer::new(&config.security, catalog.clone()).map_err(failed("security"))?;
-    let auto_creations = Throttle::new(auto_creation_rate(&config));
     let logins = logins(&config, is_given, &clock)?;
     Ok(Services {
         memory: Memory::new(&config.net),
+        bounds: Bounds::new(&config.broker),
         config,
         catalog,
         logs,
@@ -248,9 +246,6 @@ pub fn recover(
         authorizer,
         logins,
         metrics,
-        denials: Denials::default(),
-        lane: Lane::default(),
-        auto_creations,
         clock,
     })
 }
@@ -263,18 +258,6 @@ fn introduce(logs: &Arc<LogSet>, catalog: &Catalog, metrics: &Arc<Metrics>) {
     logs.on_flush(Arc::new(move |elapsed: Duration, bytes: u64| {
         observer.flushed(elapsed, bytes)
     }));
-}
-
-/// A minute's worth at once, and then evenly.
-fn auto_creation_rate(config: &Config) -> Rate {
-    /// Principals that are told apart.
-    const PRINCIPALS: usize = 4_096;
-    let a_minute = config.broker.auto_create_topics_per_minute.max(1);
-    Rate {
-        at_once: a_minute,
-        interval: Duration::from_secs(60) / a_minute,
-        keys: PRINCIPALS,
-    }
 }
 
 /// The file with the secret that unknown users' salts follow from.

@@ -153,6 +153,13 @@ impl Make {
                 let groups = self.many(one.with_topics(Some(topics)));
                 self.bytes(OffsetFetchRequest::default().with_groups(groups))
             }
+            _ => self.of_marked_partitions(key),
+        }
+    }
+
+    fn of_marked_partitions(&self, key: ApiKey) -> BytesMut {
+        let indexes = self.some(0);
+        match key {
             ApiKey::OffsetFetch => {
                 let asked =
                     offset_fetch_request::OffsetFetchRequestTopic::default().with_name(topic());

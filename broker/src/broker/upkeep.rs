@@ -79,7 +79,7 @@ pub async fn summarize_lines(services: Arc<Services>) {
     loop {
         interval.tick().await;
         let now = Instant::now();
-        services.denials.summarize(now);
+        services.bounds.denials.summarize(now);
         services.metrics.lines_left_out(trace::summarize(now));
     }
 }

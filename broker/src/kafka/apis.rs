@@ -12,8 +12,8 @@ use kafka_protocol::protocol::{Encodable, HeaderVersion};
 use super::context::Context;
 use super::error::code_name;
 use super::guard::{self, DecodeError};
-use super::lane;
 use super::lists::{Distinct, TooLong};
+use super::long;
 use super::{handlers, room};
 use crate::net::Reply;
 
@@ -28,7 +28,7 @@ pub struct Api {
     pub advertised_min: i16,
     /// Answered before the connection has authenticated.
     pub before_authentication: bool,
-    /// From these bytes on its bodies are worked on beside the serving threads (`lane.rs`).
+    /// From these bytes on its bodies are worked on beside the serving threads (`long.rs`).
     pub long_body: usize,
     pub answer: AnswerSize,
     pub serve: Serve,
@@ -207,7 +207,7 @@ macro_rules! apis {
             answer: apis!(@answer $($flag)?),
             serve: |mut context, correlation_id, body| {
                 Box::pin(async move {
-                    let is_short = body.len() < lane::LONG_BODY;
+                    let is_short = body.len() < long::LONG_BODY;
                     let mut request = guard::decode::<wire::$request>(body, context.version)?;
                     context.asked = request.distinct()?;
                     let handled = async {
@@ -223,7 +223,7 @@ macro_rules! apis {
     (@before before_authentication) => { true };
     (@before $($flag:ident)?) => { false };
     (@long_body of_records) => { usize::MAX };
-    (@long_body $($flag:ident)?) => { lane::LONG_BODY };
+    (@long_body $($flag:ident)?) => { long::LONG_BODY };
     (@answer reads) => { AnswerSize::Large };
     (@answer searches) => { AnswerSize::Measured };
     (@answer streams) => { AnswerSize::Measured };
@@ -231,7 +231,7 @@ macro_rules! apis {
     // A long body has its turns already.
     (@handled reads, $context:ident, $handled:ident, $is_short:ident) => {
         match $is_short && $context.is_long() {
-            true => $context.services.lane.run(&$context.session.share(), None, $handled).await,
+            true => $context.services.bounds.turns.run(&$context.session.share(), None, $handled).await,
             false => $handled.await,
         }
     };

@@ -6,8 +6,9 @@ use std::time::Instant;
 use kafka_protocol::ResponseError;
 use kafka_protocol::protocol::StrBytes;
 
-use super::lane::{self, Lane};
+use super::bounds::Bounds;
 use super::lists::Asked;
+use super::long;
 use super::room::{self, Room};
 use super::session::Session;
 use super::topics::Topics;
@@ -21,8 +22,6 @@ use crate::env::Clock;
 use crate::env::budget::{Memory, Owner, Party};
 use crate::log::LogSet;
 use crate::observe::Metrics;
-use crate::observe::audit::Denials;
-use crate::observe::throttle::Throttle;
 use crate::plugin::PluginHost;
 use crate::security::authorize::Authorizer;
 use crate::security::logins::Logins;
@@ -44,11 +43,7 @@ pub struct Services {
     pub authorizer: Authorizer,
     pub logins: Arc<Logins>,
     pub metrics: Arc<Metrics>,
-    /// What was denied, on its way to the audit trail.
-    pub denials: Denials,
-    pub lane: Lane,
-    /// Topics created because they were named, by principal.
-    pub auto_creations: Throttle<String>,
+    pub bounds: Bounds,
     pub clock: Clock,
     pub memory: Memory,
 }
@@ -86,7 +81,7 @@ impl Context {
 
     /// Whether the request asks for much, or for everything.
     pub fn is_long(&self) -> bool {
-        lane::is_long(self.asked)
+        long::is_long(self.asked)
     }
 
     /// Takes room in the answer for a part of it, before the part is made.
@@ -153,9 +148,8 @@ impl Context {
     pub fn may_auto_create_now(&self) -> bool {
         let services = &self.services;
         let may = services
-            .auto_creations
-            .admit(self.session.share(), Instant::now())
-            .is_some();
+            .bounds
+            .may_auto_create(self.session.share(), Instant::now());
         if !may {
             services
                 .metrics

@@ -166,9 +166,9 @@ impl FrameHandler for KafkaConnection {
 async fn beside(api: &'static Api, context: Context, correlation_id: i32, body: Bytes) -> Serving {
     let services = context.services.clone();
     let share = context.session.share();
-    let turn = services.lane.turn(&share).await;
+    let turn = services.bounds.turns.turn(&share).await;
     let serving = (api.serve)(context, correlation_id, body);
-    Box::pin(async move { services.lane.run(&share, Some(turn), serving).await })
+    Box::pin(async move { services.bounds.turns.run(&share, Some(turn), serving).await })
 }
 
 /// Serves a request whose turn has come. The answer of a `Large` one is reserved for before it is made, and then holds what it takes

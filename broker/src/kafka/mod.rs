@@ -3,15 +3,16 @@
 pub mod acl_codes;
 pub mod apis;
 pub mod bare_tokens;
+pub mod bounds;
 pub mod broker_settings;
 pub mod context;
 pub mod dispatch;
 pub mod error;
 pub mod guard;
 pub mod handlers;
-pub mod lane;
 pub mod lanes;
 pub mod lists;
+pub mod long;
 pub mod namespace;
 pub mod permission;
 pub mod placement;

@@ -39,6 +39,7 @@ fn tell(context: &Context, operation: Operation, resource_type: ResourceType, de
     let services = &context.services;
     let (share, names) = (context.session.share(), denied.iter().copied());
     let left_out = services
+        .bounds
         .denials
         .tell(&share, &denial, names, Instant::now());
     services

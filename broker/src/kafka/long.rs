@@ -3,7 +3,7 @@
 //! A request is *long* by the bytes of its body, by the items of its lists, or because it asks for everything there is. It
 //! goes on where it is, in the order of its connection; but each *turn* of it, one poll of its handler, is announced to the
 //! runtime, which moves the other connections of that serving thread to another one first. Turns are few at a time, so that
-//! the machine's processors stay with the short requests, and a principal has one at once: many long requests of one
+//! the machine's processors stay with the short requests, and a principal has at most half of them: many long requests of one
 //! principal wait for each other, not for anybody else's.
 
 use std::collections::HashMap;
@@ -37,8 +37,10 @@ pub fn is_long(asked: Asked) -> bool {
 
 /// Turns for long requests.
 #[derive(Debug)]
-pub struct Lane {
-    turns: Arc<Semaphore>,
+pub struct Turns {
+    shared: Arc<Semaphore>,
+    /// Turns that one principal has at once.
+    of_one: usize,
     by_principal: Mutex<HashMap<String, Weak<Semaphore>>>,
 }
 
@@ -49,7 +51,7 @@ pub struct Turn {
     _own: Option<OwnedSemaphorePermit>,
 }
 
-impl Default for Lane {
+impl Default for Turns {
     /// Half of the processors.
     fn default() -> Self {
         let processors = thread::available_parallelism().map_or(1, NonZero::get);
@@ -57,10 +59,11 @@ impl Default for Lane {
     }
 }
 
-impl Lane {
+impl Turns {
     pub fn with_turns(turns: usize) -> Self {
         Self {
-            turns: Arc::new(Semaphore::new(turns)),
+            shared: Arc::new(Semaphore::new(turns)),
+            of_one: (turns / 2).max(1),
             by_principal: Mutex::default(),
         }
     }
@@ -69,7 +72,7 @@ impl Lane {
     pub async fn turn(&self, principal: &str) -> Turn {
         // Neither is ever closed; without a permit the work would go on all the same.
         let own = self.of(principal).acquire_owned().await.ok();
-        let shared = Arc::clone(&self.turns).acquire_owned().await.ok();
+        let shared = Arc::clone(&self.shared).acquire_owned().await.ok();
         Turn {
             _shared: shared,
             _own: own,
@@ -84,12 +87,13 @@ impl Lane {
         if by_principal.len() >= REMEMBERED {
             by_principal.retain(|_, own| own.strong_count() > 0);
         }
-        let own = Arc::new(Semaphore::new(1));
+        let own = Arc::new(Semaphore::new(self.of_one));
         by_principal.insert(principal.to_owned(), Arc::downgrade(&own));
         own
     }
 
-    /// Works a request off, turn by turn; `first` is a turn that it has already. Not to be nested: a principal has one turn.
+    /// Works a request off, turn by turn; `first` is a turn that it has already. Not to be nested: a principal may have
+    /// no second turn.
     pub async fn run<F: Future>(&self, principal: &str, first: Option<Turn>, work: F) -> F::Output {
         let mut work = pin!(work);
         let mut first = first;

@@ -38,13 +38,13 @@ impl Seen {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn work_is_done_in_turns_and_no_more_at_once_than_there_are() {
-    let lane = Arc::new(Lane::with_turns(2));
+    let turns = Arc::new(Turns::with_turns(2));
     let seen = Arc::new(Seen::default());
     let works = (0..40).map(|number: usize| {
-        let (lane, seen) = (Arc::clone(&lane), Arc::clone(&seen));
+        let (turns, seen) = (Arc::clone(&turns), Arc::clone(&seen));
         tokio::spawn(async move {
             let who = format!("User:{}", number % 8);
-            lane.run(&who, None, seen.work()).await
+            turns.run(&who, None, seen.work()).await
         })
     });
     let done = join_all(works).await;
@@ -54,12 +54,12 @@ async fn work_is_done_in_turns_and_no_more_at_once_than_there_are() {
 
 #[tokio::test]
 async fn a_principals_second_request_waits_for_its_first_and_for_nobody_elses() {
-    let lane = Lane::with_turns(2);
-    let first = lane.turn("User:alice").await;
+    let turns = Turns::with_turns(2);
+    let first = turns.turn("User:alice").await;
     {
-        let mut second = pin!(lane.turn("User:alice"));
+        let mut second = pin!(turns.turn("User:alice"));
         assert!(futures_util::poll!(&mut second).is_pending());
-        let other = pin!(lane.turn("User:bob"));
+        let other = pin!(turns.turn("User:bob"));
         assert!(futures_util::poll!(other).is_ready());
         drop(first);
         assert!(futures_util::poll!(&mut second).is_ready());
@@ -68,16 +68,16 @@ async fn a_principals_second_request_waits_for_its_first_and_for_nobody_elses() 
 
 #[tokio::test]
 async fn who_has_nothing_under_way_is_forgotten() {
-    let lane = Lane::with_turns(1);
+    let turns = Turns::with_turns(1);
     for number in 0..4 * REMEMBERED {
-        lane.turn(&format!("User:{number}")).await;
+        turns.turn(&format!("User:{number}")).await;
     }
-    assert!(lane.by_principal.lock().len() <= REMEMBERED);
+    assert!(turns.by_principal.lock().len() <= REMEMBERED);
 }
 
 #[tokio::test]
 async fn a_turn_that_is_there_already_is_used_first() {
-    let lane = Lane::with_turns(1);
-    let turn = lane.turn("User:alice").await;
-    assert_eq!(lane.run("User:alice", Some(turn), async { 7 }).await, 7);
+    let turns = Turns::with_turns(1);
+    let turn = turns.turn("User:alice").await;
+    assert_eq!(turns.run("User:alice", Some(turn), async { 7 }).await, 7);
 }
