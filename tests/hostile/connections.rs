@@ -119,3 +119,58 @@ bind = "127.0.0.1:0"
             .unwrap_or_else(|error| panic!("those inside stay: {error:#}"));
     }
 }
+
+/// All connections that there are, from one address: another still gets in, and those that are quiet make room for it.
+#[test]
+fn connections_of_one_address_keep_nobody_else_out() {
+    const BOUND: usize = 40;
+    if std::net::TcpListener::bind("[::1]:0").is_err() {
+        eprintln!("skipped: this machine has no second loopback address (::1)");
+        return;
+    }
+    let config = r#"
+[broker]
+data-dir = "{data}"
+
+[net]
+max-connections = 40
+
+[[listener]]
+name = "six"
+transport = "tcp"
+bind = "[::1]:0"
+
+[[listener]]
+name = "four"
+transport = "tcp"
+bind = "127.0.0.1:0"
+
+[admin]
+bind = "127.0.0.1:0"
+"#;
+    let broker = Broker::builder()
+        .config(config)
+        .start()
+        .unwrap_or_else(|error| panic!("{error:#}"));
+    let mut crowd: Vec<_> = (0..BOUND).map(|_| broker.connect()).collect();
+    for client in &mut crowd {
+        client
+            .api_versions()
+            .unwrap_or_else(|error| panic!("within the bound: {error:#}"));
+    }
+    // Listeners are told in their order, by their transports.
+    let other = broker.addresses().by_name[0].1;
+    assert_ne!(other, broker.tcp());
+    let mut honest: Vec<RawClient> = (0..5)
+        .map(|_| RawClient::connect(other).expect("the broker accepts"))
+        .collect();
+    for client in &mut honest {
+        client
+            .api_versions()
+            .unwrap_or_else(|error| panic!("{error:#}\n{}", broker.log_tail()));
+    }
+    let closed = crowd
+        .iter_mut()
+        .filter_map(|client| client.api_versions().err());
+    assert_eq!(closed.count(), honest.len(), "no more than were needed");
+}
