@@ -26,9 +26,11 @@ fn partitions_are_refused_one_by_one() {
         .partitions
         .push(partition.clone().with_partition_index(99));
     let long = text(&"x".repeat(10_000));
-    orders
-        .partitions
-        .push(partition.with_committed_metadata(Some(long)));
+    orders.partitions.push(
+        partition
+            .with_partition_index(1)
+            .with_committed_metadata(Some(long)),
+    );
     let elsewhere = orders.clone().with_name(topic("missing"));
     request.topics.push(elsewhere);
     let response = ask(&mut client, 8, &request);
