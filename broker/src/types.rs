@@ -1,6 +1,7 @@
 //! The nouns that every module shares: identifiers without behaviour.
 
 use std::fmt;
+use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
@@ -14,6 +15,25 @@ pub type PartitionIndex = i32;
 
 /// Milliseconds since the Unix epoch, as Kafka's wire carries them.
 pub type TimestampMs = i64;
+
+/// What counts as one peer's address: of IPv6 the /64, which is what one customer gets, so that it buys nobody more.
+pub fn network(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) if !address.is_loopback() => {
+            IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64))
+        }
+        address => address,
+    }
+}
+
+/// As `network`, of an address that is written out; what is none is left as it is.
+pub fn network_name(host: &str) -> String {
+    match host.parse().map(network) {
+        Ok(address) if address.is_ipv6() && !address.is_loopback() => format!("{address}/64"),
+        Ok(address) => address.to_string(),
+        Err(_) => host.to_owned(),
+    }
+}
 
 /// A topic's identity. A topic that is deleted and created again under the same name has another id, so that nothing
 /// kept for the old one can be taken for the new one's (KIP-516).

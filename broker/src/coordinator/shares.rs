@@ -13,13 +13,12 @@
 //! Pure: time is an argument, and what is evicted is only named here.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::net::{IpAddr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use crate::types::Principal;
+use crate::types::{Principal, network_name};
 
 /// A holder may make as many things at once as it may in this time.
 const BURST: Duration = Duration::from_secs(20);
@@ -39,14 +38,7 @@ impl Holder {
         if *principal != Principal::anonymous() {
             return Self(principal.to_string().into());
         }
-        match host.parse().map(|address: IpAddr| address.to_canonical()) {
-            Ok(IpAddr::V6(address)) if !address.is_loopback() => {
-                let network = Ipv6Addr::from(u128::from(address) >> 64 << 64);
-                Self(format!("{network}/64").into())
-            }
-            Ok(address) => Self(address.to_string().into()),
-            Err(_) => Self(host.into()),
-        }
+        Self(network_name(host).into())
     }
 
     fn is_nobody(&self) -> bool {

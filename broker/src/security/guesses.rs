@@ -10,13 +10,13 @@
 //! it follows from a secret, so that nobody can push his own out, and a small debt goes before a large one.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
-use crate::types::TimestampMs;
+use crate::types::{TimestampMs, network};
 
 /// The longest that an attempt waits. Well below the handshake's deadline (`net.handshake-timeout`), and below the time that
 /// clients wait for an answer.
@@ -261,14 +261,6 @@ impl Lines {
         }
         self.left_out += 1;
         None
-    }
-}
-
-/// What counts as one address: of IPv6 the /64, which is what one customer gets.
-pub fn network(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V4(address) => IpAddr::V4(address),
-        IpAddr::V6(address) => IpAddr::V6(Ipv6Addr::from_bits(address.to_bits() >> 64 << 64)),
     }
 }
 

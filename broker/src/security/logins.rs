@@ -13,8 +13,9 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use super::guesses::{Admission, Guesses, network};
+use super::guesses::{Admission, Guesses};
 use crate::env::{Clock, random_bytes};
+use crate::types::network;
 
 /// Passwords that may be derived at once.
 const MAX_DERIVATIONS: usize = 4;

@@ -11,7 +11,7 @@ mod ledger;
 mod pool;
 
 use std::hash::{BuildHasher, Hash, RandomState};
-use std::net::{IpAddr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub use ledger::{Bounds, Party, Wanted};
 pub use pool::{Permit, Pool};
 
 use crate::config::NetConfig;
-use crate::types::Principal;
+use crate::types::{Principal, network};
 
 /// Frames and answers up to this size are small.
 pub const SMALL_BYTES: u64 = 64 << 10;
@@ -38,12 +38,8 @@ pub enum Owner {
 }
 
 impl Owner {
-    /// What counts as one address: of IPv6 the /64, which is what one customer gets, so that it buys nobody more.
     pub fn of_address(ip: IpAddr) -> Self {
-        Self::Address(match ip.to_canonical() {
-            IpAddr::V4(ip) => IpAddr::V4(ip),
-            IpAddr::V6(ip) => IpAddr::V6(Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64)),
-        })
+        Self::Address(network(ip))
     }
 }
 

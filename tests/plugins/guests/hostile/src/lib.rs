@@ -94,7 +94,9 @@ impl Transform for Hostile {
                 }
             }
             // A few milliseconds.
-            "work" => (0..6_000_000).for_each(|number: u32| drop(black_box(number))),
+            "work" => (0..6_000_000_u32).for_each(|number| {
+                black_box(number);
+            }),
             // A megabyte for each record: few at once are no harm.
             "hungry" => drop(black_box(vec![1u8; batch.len() << 20])),
             mode => return Ok(lie(mode, batch.len())),
