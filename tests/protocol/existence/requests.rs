@@ -80,6 +80,7 @@ generators! {
     CreatePartitions create_partitions;
     DeleteGroups |version, named| one(version, &DeleteGroupsRequest::default().with_groups_names(vec![group(named.group)]));
     IncrementalAlterConfigs incremental_alter_configs;
+    OffsetDelete offset_delete;
     DescribeProducers describe_producers;
     DescribeTransactions describe_transactions;
     ListTransactions list_transactions;
@@ -178,6 +179,17 @@ fn offset_commit(version: i16, named: &Named) -> Vec<BytesMut> {
         .with_name(topic(named.topic))
         .with_partitions(vec![partition]);
     let request = OffsetCommitRequest::default()
+        .with_group_id(group(named.group))
+        .with_topics(vec![wanted]);
+    one(version, &request)
+}
+
+fn offset_delete(version: i16, named: &Named) -> Vec<BytesMut> {
+    use offset_delete_request::{OffsetDeleteRequestPartition, OffsetDeleteRequestTopic};
+    let wanted = OffsetDeleteRequestTopic::default()
+        .with_name(topic(named.topic))
+        .with_partitions(vec![OffsetDeleteRequestPartition::default()]);
+    let request = OffsetDeleteRequest::default()
         .with_group_id(group(named.group))
         .with_topics(vec![wanted]);
     one(version, &request)

@@ -4,7 +4,7 @@
 //! GROUP_SUBSCRIBED_TO_TOPIC; where members do not say what they read (Kafka Connect) nothing is forgotten, with NON_EMPTY_GROUP. An
 //! offset that was never committed is forgotten too. A partition that is named twice is answered once. Durable when answered.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeSet, HashSet};
 use std::ops::RangeInclusive;
 
 use kafka_protocol::ResponseError;
@@ -48,29 +48,18 @@ pub async fn handle(context: &Context, request: OffsetDeleteRequest) -> OffsetDe
     }
 }
 
-/// Each topic and each of its partitions once.
 fn wanted(context: &Context, request: OffsetDeleteRequest) -> Wanted {
-    let mut places: HashMap<TopicName, usize> = HashMap::new();
-    let mut topics: Vec<(TopicName, Vec<i32>)> = Vec::new();
-    for topic in request.topics {
-        let place = *places.entry(topic.name.clone()).or_insert(topics.len());
-        if place == topics.len() {
-            topics.push((topic.name, Vec::new()));
-        }
-        let indexes = topic.partitions.iter().map(|it| it.partition_index);
-        topics[place].1.extend(indexes);
-    }
-    let names = topics.iter().map(|(name, _)| name.as_str());
+    let names = request.topics.iter().map(|topic| topic.name.as_str());
     let names = resources::topics(context, Operation::Read, names);
     let known = |name: String| match context.services.topics.get(&name) {
         Some(_) => Ok(name),
         None => Err(ResponseError::UnknownTopicOrPartition),
     };
-    let topics = topics.into_iter().zip(names);
+    let topics = request.topics.into_iter().zip(names);
     topics
-        .map(|((topic, indexes), name)| {
-            let indexes = resources::distinct(indexes, |index| *index);
-            (topic, name.and_then(known), indexes)
+        .map(|(topic, name)| {
+            let indexes = topic.partitions.iter().map(|it| it.partition_index);
+            (topic.name, name.and_then(known), indexes.collect())
         })
         .collect()
 }
