@@ -26,7 +26,7 @@ use crate::kafka::context::Services;
 use crate::kafka::dispatch::KafkaService;
 use crate::kafka::topics::{Topics, TopicsParts, check_catalog};
 use crate::log::{Background, LogSet};
-use crate::net::Listeners;
+use crate::net::{Limits, Listeners};
 use crate::observe::{Health, Metrics};
 use crate::plugin::PluginHost;
 use crate::security::authorize::Authorizer;
@@ -83,16 +83,14 @@ impl Broker {
         let service = Arc::new(KafkaService {
             services: services.clone(),
         });
-        let listeners = Listeners::start(
-            &config.listeners,
-            config.net.clone(),
-            rules,
-            service,
-            metrics.clone(),
-            services.memory.clone(),
-        )
-        .await
-        .map_err(failed("listeners"))?;
+        let limits = Limits {
+            settings: config.net.clone(),
+            memory: services.memory.clone(),
+        };
+        let listeners =
+            Listeners::start(&config.listeners, limits, rules, service, metrics.clone())
+                .await
+                .map_err(failed("listeners"))?;
         let admin = match config.admin.bind {
             Some(_) => {
                 let state = admin_state(&services, &health, &listeners);

@@ -113,6 +113,13 @@ const BACKLOG_PART: u64 = 8;
 
 type Reload = Box<dyn Fn() -> Result<(), String> + Send + Sync>;
 
+/// What connections may take: the settings, and the memory that these give them.
+#[derive(Clone, Debug)]
+pub struct Limits {
+    pub settings: NetConfig,
+    pub memory: Memory,
+}
+
 /// Listeners that are up. Dropping them closes every connection at once; `shutdown` is the graceful way.
 pub struct Listeners {
     addresses: Vec<(String, Transport, SocketAddr)>,
@@ -134,12 +141,15 @@ impl Listeners {
     /// certificates cannot be loaded; none is left open then.
     pub async fn start<S: Service>(
         listeners: &[ListenerConfig],
-        limits: NetConfig,
+        limits: Limits,
         rules: PrincipalRules,
         service: Arc<S>,
         metrics: Arc<Metrics>,
-        memory: Memory,
     ) -> Result<Self, String> {
+        let Limits {
+            settings: limits,
+            memory,
+        } = limits;
         let drain = CancellationToken::new();
         let shared = Arc::new(Shared {
             service,

@@ -56,8 +56,11 @@ impl Broker {
         let rules = PrincipalRules::parse(&["RULE:CN=(.*)/$1/".into()]).unwrap();
         let metrics = Arc::new(Metrics::default());
         let memory = Memory::new(&limits);
-        let listeners =
-            Listeners::start(&listeners, limits, rules, service.clone(), metrics, memory);
+        let limits = Limits {
+            settings: limits,
+            memory,
+        };
+        let listeners = Listeners::start(&listeners, limits, rules, service.clone(), metrics);
         Self {
             listeners: listeners.await.unwrap(),
             service,
@@ -516,11 +519,13 @@ async fn listeners_that_cannot_open_are_named_with_the_reason() {
         let first = testing::config("first", Transport::Tcp);
         let told = Listeners::start(
             &[first, config],
-            NetConfig::default(),
+            Limits {
+                settings: NetConfig::default(),
+                memory: Memory::new(&NetConfig::default()),
+            },
             PrincipalRules::default(),
             TestService::echo(),
             Arc::new(Metrics::default()),
-            Memory::new(&NetConfig::default()),
         )
         .await
         .unwrap_err();

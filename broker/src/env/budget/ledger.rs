@@ -93,9 +93,9 @@ struct Waiting {
 /// What keeps a draw waiting.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Blocked {
-    ByAccount,
-    ByOwner,
-    ByWhole,
+    Account,
+    Owner,
+    Whole,
 }
 
 #[derive(Debug)]
@@ -257,14 +257,14 @@ impl Ledger {
                         self.turns.push_back(owner);
                     }
                 }
-                Err(Blocked::ByWhole) => {
+                Err(Blocked::Whole) => {
                     // Nobody overtakes: who needs much would otherwise never get it.
                     self.is_pressed = true;
                     self.turns.push_front(owner);
                     break;
                 }
                 Err(blocked) => {
-                    self.is_pressed |= blocked == Blocked::ByOwner;
+                    self.is_pressed |= blocked == Blocked::Owner;
                     self.turns.push_back(owner);
                     passed_over += 1;
                 }
@@ -277,7 +277,7 @@ impl Ledger {
     pub(super) fn longest_wait(&self, now: Instant) -> Duration {
         let waiting = self.waiting.values().flatten().chain(&self.holder_waits);
         waiting
-            .filter(|waiting| self.fit(waiting) == Err(Blocked::ByWhole))
+            .filter(|waiting| self.fit(waiting) == Err(Blocked::Whole))
             .map(|waiting| now.saturating_duration_since(waiting.since))
             .max()
             .unwrap_or_default()
@@ -286,10 +286,10 @@ impl Ledger {
     /// The first of an owner's draws that can be granted.
     fn next_of(&mut self, owner: u64) -> Result<Grant, Blocked> {
         let line = self.waiting.get(&owner).into_iter().flatten();
-        let mut outcome = Err(Blocked::ByAccount);
+        let mut outcome = Err(Blocked::Account);
         for (index, waiting) in line.enumerate() {
             match self.fit(waiting) {
-                Err(Blocked::ByAccount) => {}
+                Err(Blocked::Account) => {}
                 Err(blocked) if self.may_hold(waiting) => {
                     // What others still hold of the reserve is settled, and will be given back.
                     outcome = match self.fit_holder(waiting) {
@@ -314,7 +314,7 @@ impl Ledger {
         if self.waiting.get(&owner).is_some_and(VecDeque::is_empty) {
             self.waiting.remove(&owner);
         }
-        let waiting = waiting.ok_or(Blocked::ByAccount)?;
+        let waiting = waiting.ok_or(Blocked::Account)?;
         if holds {
             self.holder = Some(waiting.claim.id);
         }
@@ -352,7 +352,7 @@ impl Ledger {
     fn fit(&self, waiting: &Waiting) -> Result<u64, Blocked> {
         let Waiting { claim, wanted, .. } = waiting;
         if self.holder == Some(claim.id) {
-            return self.fit_holder(waiting).ok_or(Blocked::ByWhole);
+            return self.fit_holder(waiting).ok_or(Blocked::Whole);
         }
         let Bounds {
             whole,
@@ -368,14 +368,14 @@ impl Ledger {
             (
                 tally(&self.accounts, claim.party.account),
                 account,
-                Blocked::ByAccount,
+                Blocked::Account,
             ),
             (
                 tally(&self.owners, claim.party.owner),
                 owner,
-                Blocked::ByOwner,
+                Blocked::Owner,
             ),
-            (used, whole - reserve, Blocked::ByWhole),
+            (used, whole - reserve, Blocked::Whole),
         ];
         let mut amount = wanted.most;
         for (tally, bound, blocked) in rooms {
