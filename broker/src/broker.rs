@@ -195,10 +195,7 @@ pub fn recover(
     let logs = LogSet::open_with(disk, &folder, config.log.clone(), clock.clone(), background)
         .map_err(failed("log"))?;
     check_catalog(&catalog, &logs).map_err(failed("catalog"))?;
-    if config.broker.cluster_id.is_empty() {
-        let id = catalog.cluster_id(env::random_bytes());
-        config.broker.cluster_id = id.map_err(failed("catalog"))?;
-    }
+    identify(&mut config, &catalog)?;
     introduce(&logs, &catalog, &metrics);
     let plugins = open_plugins(&config, &catalog, &metrics, &clock)?;
     let coordinator = Coordinator::open(
@@ -293,6 +290,15 @@ fn end_deletions(catalog: &Arc<Catalog>, coordinator: &Arc<Coordinator>, deleted
             tracing::warn!(%error, "deleted topics stay in the catalog's memory until the next start");
         }
     });
+}
+
+/// Gives the cluster the id that the catalog keeps, where the configuration has none.
+fn identify(config: &mut Config, catalog: &Catalog) -> Result<(), StartError> {
+    if config.broker.cluster_id.is_empty() {
+        let id = catalog.cluster_id(env::random_bytes());
+        config.broker.cluster_id = id.map_err(failed("catalog"))?;
+    }
+    Ok(())
 }
 
 /// Makes the data folder, and opens the catalog in it: on the machine's own disk as its store knows best.

@@ -43,11 +43,13 @@ mod tests {
         let first = {
             let catalog = Catalog::open(folder.path()).expect("it opens");
             let first = catalog.cluster_id([7; 16]).expect("it is made");
-            assert_eq!(catalog.cluster_id([8; 16]).ok().as_ref(), Some(&first));
+            let again = catalog.cluster_id([8; 16]).expect("it is read");
+            assert_eq!(again, first);
             first
         };
         let catalog = Catalog::open(folder.path()).expect("it opens");
-        assert_eq!(catalog.cluster_id([9; 16]).ok(), Some(first));
+        let again = catalog.cluster_id([9; 16]).expect("it is read");
+        assert_eq!(again, first);
     }
 
     #[test]

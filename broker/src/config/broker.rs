@@ -61,7 +61,8 @@ pub(super) const SETTINGS: &[Setting<Config>] = &[
         broker.cluster_id,
         "cluster-id",
         Kind::Text,
-        "The cluster's id in Metadata. Clients and tools use it to notice that an address now leads to another cluster. Without it an id is made at the first start and kept in the catalog."
+        "The cluster's id in Metadata. Clients and tools use it to notice that an address now leads to another cluster. Without it an id is made at the first start and kept in the catalog.",
+        example: "\"4L6g3nShT-eMCtK--X86sw\""
     ),
     setting!(
         broker.data_dir,
