@@ -112,6 +112,7 @@ fn every_panel_says_what_it_shows_and_in_which_unit() {
         "Connections and security",
         "Plugins",
         "Process and exporter",
+        "Bounds",
     ] {
         assert!(
             places.iter().any(|(title, _)| title == row),

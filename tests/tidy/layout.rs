@@ -15,6 +15,7 @@ const TOP_LEVEL: &[&str] = &[
     "Cargo.toml",
     "LICENSE",
     "README.md",
+    "SECURITY.md",
     "broker",
     "plugins",
     "rust-toolchain.toml",
