@@ -99,6 +99,17 @@ fn touched_metrics() -> Metrics {
         ] {
             sink.cleaner(metric, 1.0);
         }
+        for metric in [
+            Metric::OpenSegments,
+            Metric::OpenSegmentsLimit,
+            Metric::ClosedSegments,
+            Metric::RefusedOpens,
+            Metric::DiskReserve,
+            Metric::DiskReserveReleases,
+        ] {
+            sink.log_files(metric, 1.0);
+        }
+        sink.plugin_host(1, 1);
         sink.topic_log_bytes("orders", 1000);
         sink.group_lag("readers", "orders", 0, 5);
         sink.group_state("Stable");
