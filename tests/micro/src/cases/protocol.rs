@@ -18,7 +18,7 @@ use tidegate::kafka::guard;
 use tidegate::kafka::handlers::fetch::{self, FetchAnswer};
 use tidegate::kafka::session::Session;
 use tidegate::kafka::topics::TopicHandle;
-use tidegate::net::{FrameHandler, Started};
+use tidegate::net::{Finished, FrameHandler, Started};
 
 use super::Case;
 use crate::bed::{self, Bed};
@@ -222,9 +222,16 @@ impl Serve {
     /// The size of the answer to the request.
     fn answer(&mut self) -> Result<usize> {
         let started = self.connection.start(self.frame.clone()).now_or_never();
-        match started {
-            Some(Started::Ready(reply)) => Ok(black_box(reply).iter().map(Bytes::len).sum()),
-            Some(Started::Close { reason, .. }) => bail!("the connection was closed: {reason}"),
+        let finished = match started {
+            Some(Started::Ready(reply)) => Some(Finished::Reply(reply)),
+            // Nothing is before it on its connection.
+            Some(Started::InTurn(answer)) => answer.now_or_never(),
+            Some(Started::Close { reply, reason }) => Some(Finished::Close { reply, reason }),
+            _ => None,
+        };
+        match finished {
+            Some(Finished::Reply(reply)) => Ok(black_box(reply).iter().map(Bytes::len).sum()),
+            Some(Finished::Close { reason, .. }) => bail!("the connection was closed: {reason}"),
             _ => bail!("the request was not answered at once"),
         }
     }
