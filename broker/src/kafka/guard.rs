@@ -7,7 +7,7 @@
 //! - **Flexible versions** (KIP-482) announce lengths and counts as unsigned varints, which only the numbers of tagged
 //!   fields are besides. A varint must fit in what is left of the frame. One that turns out to be the length of the bytes read next costs nothing; every
 //!   other one counts as elements, and all elements of a request together may be no more than its bytes (an element takes
-//!   at least one), and no more than [`MAX_ELEMENTS`].
+//!   at least one; the varint right before is left out, for it may be a tagged field's number), and no more than [`MAX_ELEMENTS`].
 //! - **Numbers of tagged fields** may be anything, and a peer may send fields that are unknown here. What follows tells them
 //!   from counts: only behind such a number comes a varint that is, as it stands, the length of the bytes read next (the
 //!   lengths of strings are written one higher). A number that was taken for elements gives them back then. One that is
@@ -198,14 +198,26 @@ impl Guard {
         self.before = self.announced.take().unwrap_or(0).saturating_sub(1);
         self.elements = self.elements.saturating_add(self.before);
         if self.elements > MAX_ITEMS {
-            self.refuse("elements in all arrays", self.elements as u64, MAX_ITEMS);
-            // Nothing more can be read.
-            self.rest.clear();
+            self.refuse_elements();
         }
     }
 
-    /// No proof came that the suspect is a tagged field's number.
+    #[cold]
+    fn refuse_elements(&mut self) {
+        self.refuse("elements in all arrays", self.elements as u64, MAX_ITEMS);
+        // Nothing more can be read.
+        self.rest.clear();
+    }
+
+    /// No proof came that the suspect is a tagged field's number, if there is one.
     fn convict(&mut self) {
+        if self.suspect.is_some() {
+            self.convict_suspect();
+        }
+    }
+
+    #[cold]
+    fn convict_suspect(&mut self) {
         if let Some(suspect) = self.suspect.take() {
             self.refusal.get_or_insert(suspect.refusal);
         }
@@ -240,7 +252,9 @@ impl Guard {
         let most = if after_index {
             left
         } else {
-            let unspent = self.size.saturating_sub(self.elements);
+            // The varint right before may be a tagged field's number, and this one the field's length.
+            let spent = self.elements.saturating_sub(self.before);
+            let unspent = self.size.saturating_sub(spent);
             let plausible = left.min(unspent).max(KNOWN_TAGS);
             plausible.min(MAX_ELEMENTS.saturating_sub(self.elements))
         };
@@ -276,6 +290,11 @@ impl Guard {
 
     /// The varint that comes next, and how many bytes it takes.
     fn peek_varint(&mut self) -> Result<(usize, usize), TryGetError> {
+        if let Some(byte) = self.rest.first()
+            && *byte < 0x80
+        {
+            return Ok((usize::from(*byte), 1));
+        }
         let mut value = 0u64;
         for (index, byte) in self.rest.iter().take(MAX_VARINT_BYTES).enumerate() {
             value |= u64::from(byte & 0x7f) << (7 * index);
@@ -366,8 +385,11 @@ impl ByteBuf for Guard {
         if self.announced == Some(size) {
             self.announced = None;
             self.elements = self.elements.saturating_sub(self.before);
-            let is_proven = |suspect: &mut Suspect| suspect.length == Some(size);
-            drop(self.suspect.take_if(is_proven));
+            if let Some(suspect) = &self.suspect
+                && suspect.length == Some(size)
+            {
+                self.suspect = None;
+            }
         } else if self.announced == size.checked_add(1) {
             self.announced = None;
         }
